@@ -1,6 +1,6 @@
 //! How a Tacit daemon starts, says how it is, and stops.
 //!
-//! Both daemons have the same life, so it is told once: a signal begins the [drain](crate::drain), what still runs
+//! Both daemons have the same life, so it is told once: a signal begins the [`drain`], what still runs
 //! holds a [`Watcher`](drain::Watcher) and the last one dropped ends it; [`readiness`] says by name what is still
 //! awaited; [`admin`] shows that and the metrics to operators; [`logs`] writes to standard error; [`notify`] tells
 //! systemd.
