@@ -1,0 +1,65 @@
+//! How a custodian's token is reached: what `[[custodian]]` in hsmd.toml says, parsed by the daemon and handed over here.
+//!
+//! A PIN never stands here: the token process reads the PIN file itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The deadline of one call when the configuration names none. A network HSM under load answers within a second; past five
+/// the caller's own deadline has gone and the token process is better replaced.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything the client needs to start, or reach, the token process of one custodian.
+#[derive(Debug, Clone)]
+pub struct TokenConfig {
+    /// The custodian's id, as in the configuration, metrics and descriptor.
+    pub id: String,
+    /// The PKCS#11 module.
+    pub module: PathBuf,
+    /// The token's label; this and/or the serial find it, never a slot number.
+    pub token_label: Option<String>,
+    /// The token's serial number.
+    pub serial: Option<String>,
+    /// The file that holds the PIN. Only its path passes through the daemon.
+    pub pin_file: PathBuf,
+    /// Environment for the module (`SOFTHSM2_CONF`, …); the token process gets this and little else.
+    pub env: BTreeMap<String, String>,
+    /// Initialisation string for modules that want one (NSS).
+    pub init_args: Option<String>,
+    /// A profile the operator pinned: `ecdh-kw` or `rsa-oaep`; otherwise `init` picks by running.
+    pub profile: Option<String>,
+    /// A token process that runs as a service of its own; `None` starts a child.
+    pub token_socket: Option<PathBuf>,
+    /// Deadline of one call.
+    pub call_timeout: Duration,
+    /// Where the child keeps the PIN latch and the list of poisoned inputs. One directory per custodian, created 0700.
+    pub state_dir: PathBuf,
+    /// The `tacit-token` binary; `None` takes the sibling of the current executable.
+    pub program: Option<PathBuf>,
+}
+
+impl TokenConfig {
+    /// A configuration with the defaults for everything that is optional.
+    pub fn new(
+        id: impl Into<String>,
+        module: impl Into<PathBuf>,
+        pin_file: impl Into<PathBuf>,
+        state_dir: impl Into<PathBuf>,
+    ) -> TokenConfig {
+        TokenConfig {
+            id: id.into(),
+            module: module.into(),
+            token_label: None,
+            serial: None,
+            pin_file: pin_file.into(),
+            env: BTreeMap::new(),
+            init_args: None,
+            profile: None,
+            token_socket: None,
+            call_timeout: CALL_TIMEOUT,
+            state_dir: state_dir.into(),
+            program: None,
+        }
+    }
+}

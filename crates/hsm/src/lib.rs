@@ -1,0 +1,20 @@
+//! Custodians: the token process, its protocol, PKCS#11, and the client that the daemon holds.
+//!
+//! One process per custodian owns the vendor's module (a policy kernel decides, PKCS#11 obeys); the daemon talks to it through
+//! [`client::TokenClient`]. Nothing in this crate logs, returns or keeps a share, a data key or a provider key in clear: what
+//! passes through is ciphertext, MACs, names and public keys. It is the only room that names `cryptoki`.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod config;
+pub mod error;
+pub mod exit;
+mod link;
+pub mod snapshot;
+mod supervisor;
+pub mod wire;
+
+pub use client::TokenClient;
+pub use config::TokenConfig;
+pub use error::{ErrorClass, HsmError, Result};
+pub use snapshot::{Health, Snapshot};
