@@ -1,0 +1,4 @@
+//! `tacit-agent`, the sidecar.
+#![forbid(unsafe_code)]
+
+pub mod http1;

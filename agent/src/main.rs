@@ -1,0 +1,3 @@
+//! tacit-agent.
+
+fn main() {}
