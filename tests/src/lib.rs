@@ -1,0 +1,12 @@
+//! End-to-end stories: what stands around the built binaries when they are driven from outside.
+//!
+//! `upstream` is the provider (TLS, strict about the key), `sdk` runs the real SDKs, `process` and
+//! `stack` start our binaries and end them, `canary` hunts secrets in files and in memory. Nothing
+//! here is shipped, nothing depends on it, and it must never make a story pass that the user would
+//! see fail: it waits on conditions, never on time, and every check has its counter-example.
+
+#![forbid(unsafe_code)]
+
+pub mod process;
+pub mod sdk;
+pub mod upstream;
