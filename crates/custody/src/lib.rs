@@ -21,6 +21,7 @@ pub mod open;
 pub mod p256;
 pub mod random;
 pub mod receipt;
+pub mod record;
 pub mod row;
 pub mod rsa;
 pub mod seal;
