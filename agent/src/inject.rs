@@ -1,0 +1,113 @@
+//! The last step before the wire: every credential slot of the app's request is left out, and exactly one is filled with the leased key.
+//!
+//! The upstream head is written into one buffer that is measured first, so that it never regrows and leaves a copy behind, and wiped right
+//! after it went to the TLS layer. This room must never write a head without a key, and never one with two.
+
+use providers::Slot;
+use secret::check_header_safe;
+use zeroize::Zeroizing;
+
+use crate::http1::{Framing, RequestHead, fields};
+use crate::keys::Lease;
+use crate::respond::{Code, Refusal};
+use crate::route::{Checked, Route};
+
+/// What is to be sent upstream, without its credential.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    head: &'a RequestHead,
+    route: &'a Route,
+    path: Checked<'a>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A request that passed the route's check.
+    pub fn new(head: &'a RequestHead, route: &'a Route, path: Checked<'a>) -> Self {
+        Self { head, route, path }
+    }
+
+    /// The app's request.
+    pub fn head(&self) -> &RequestHead {
+        self.head
+    }
+
+    /// The route it came in by.
+    pub fn route(&self) -> &Route {
+        self.route
+    }
+
+    /// The complete head with the key in its slot. Called by the bound upstream alone, with its own authority.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where a key goes into a request"
+    )]
+    pub(crate) fn serialise(
+        &self,
+        authority: &str,
+        lease: &Lease,
+    ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        let key = lease.secret.expose();
+        // Checked at sealing and at opening too; a key that could split the head must not be sent, and neither may the bare request.
+        check_header_safe(key).map_err(|_| {
+            Refusal::new(
+                Code::UpstreamUnreachable,
+                "the leased key cannot stand in a header; seal it again",
+            )
+        })?;
+        let mut size = 0;
+        self.render(authority, key, &mut |part| size += part.len());
+        let mut buffer = Zeroizing::new(Vec::with_capacity(size));
+        self.render(authority, key, &mut |part| buffer.extend_from_slice(part));
+        assert_eq!(buffer.len(), size, "both passes render the same head");
+        Ok(buffer)
+    }
+
+    fn render(&self, authority: &str, key: &[u8], write: &mut dyn FnMut(&[u8])) {
+        let head = self.head;
+        let path = self.path.path();
+        let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| write(part));
+        line(&[head.method.as_bytes(), b" ", path.as_bytes()]);
+        if !head.query.is_empty() {
+            line(&[b"?", head.query.as_bytes()]);
+        }
+        line(&[b" HTTP/1.1\r\nhost: ", authority.as_bytes(), b"\r\n"]);
+        for (name, value) in self.forwarded() {
+            line(&[name.as_bytes(), b": ", value, b"\r\n"]);
+        }
+        // Error bodies must be readable here, so that none with part of a key in it slips by compressed.
+        line(&[b"accept-encoding: identity\r\n"]);
+        match head.framing {
+            Framing::Length(length) => {
+                line(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"])
+            }
+            Framing::Chunked => line(&[b"transfer-encoding: chunked\r\n"]),
+            // Servers want to see that a POST has no body.
+            Framing::None if matches!(head.method, "POST" | "PUT" | "PATCH") => {
+                line(&[b"content-length: 0\r\n"])
+            }
+            Framing::None | Framing::UntilClose => {}
+        }
+        let Slot { header, prefix } = self.route.family.slot(path);
+        line(&[
+            header.as_bytes(),
+            b": ",
+            prefix.as_bytes(),
+            key,
+            b"\r\n\r\n",
+        ]);
+    }
+
+    /// The app's fields that go on: none of the hop, none that could be a credential, none that could be taken for another's twin.
+    fn forwarded(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.head.fields.iter().filter(|(name, _)| {
+            !fields::is_hop_by_hop(name)
+                && !providers::is_credential_header(name)
+                && !self.route.family.drops_header(name)
+                && !name.eq_ignore_ascii_case("accept-encoding")
+                // `x_api_key` becomes `x-api-key` behind a CGI-like server.
+                && !name.contains('_')
+                && !name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("x-tacit-"))
+                && !self.head.nominates(name)
+        })
+    }
+}

@@ -1,0 +1,326 @@
+//! Leases are kept for their time, refreshed once however many ask, and dropped the moment they are revoked.
+//!
+//! A lease is refreshed in the background at four fifths of its life, so that a request meets the HSM only after a pause. It is kept until it
+//! expires, not until a refresh fails: a short HSM outage must not become an outage of the app. Past its end it is used only within
+//! `offline_grace`, and only while the daemon is *unreachable*: a daemon that says no has said no.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use custody::KeyId;
+
+use super::{KeySource, Lease, Leasing, Wanted};
+use crate::clock::Clock;
+use crate::respond::{Code, Refusal};
+
+/// How long after a failed refresh the next one waits. A dead daemon is asked once a second per key, not once per request.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a grant may take. Tokens answer within milliseconds; a network HSM in trouble must not hold the app for longer.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A cache around another source. Clones share it.
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: Arc<dyn KeySource>,
+    clock: Arc<dyn Clock>,
+    /// Zero: nothing is kept, every request is a grant.
+    ttl: Duration,
+    /// One entry per route; bounded by the configuration.
+    entries: Mutex<HashMap<Wanted, Arc<Entry>>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    state: Mutex<State>,
+    /// Held by whoever refreshes; the others wait here and then take its result.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    held: Option<Held>,
+    /// How often a refresh ended, and when and how the last failed one did.
+    attempts: u64,
+    failure: Option<(Duration, Refusal)>,
+    /// Leases granted before this revision are not kept: the grant and a revoke may have crossed on the way.
+    floor: u64,
+}
+
+#[derive(Clone)]
+struct Held {
+    lease: Arc<Lease>,
+    refresh_at: Duration,
+    expires_at: Duration,
+    grace_until: Duration,
+}
+
+/// A grant that was overtaken by a revoke or rotation more often than can be chance.
+const OVERTAKEN: Refusal = Refusal::new(
+    Code::HsmUnavailable,
+    "the key is changing right now; try again",
+);
+
+impl Cache {
+    /// A cache that keeps leases for at most `ttl`.
+    pub fn new(source: Arc<dyn KeySource>, clock: Arc<dyn Clock>, ttl: Duration) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                source,
+                clock,
+                ttl,
+                entries: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Gets a lease in advance, or one of a newer version; what is held stays until the new one is there.
+    pub async fn prefetch(&self, wanted: &Wanted) -> Result<(), Refusal> {
+        if self.inner.ttl.is_zero() {
+            return Ok(());
+        }
+        let entry = self.inner.entry(wanted);
+        let _refreshing = entry.refreshing.lock().await;
+        self.inner.refresh(&entry, wanted).await.map(drop)
+    }
+
+    /// Ends every lease of the key whose version `ends` names, at once, and refuses grants from before `revision`.
+    pub fn end(&self, key_id: &KeyId, revision: u64, ends: impl Fn(u32) -> bool) -> bool {
+        let mut ended = false;
+        for entry in self.inner.entries_of(key_id) {
+            let mut state = entry.lock();
+            state.floor = state.floor.max(revision);
+            if state
+                .held
+                .as_ref()
+                .is_some_and(|held| ends(held.lease.version))
+            {
+                state.held = None;
+                ended = true;
+            }
+        }
+        ended
+    }
+
+    /// Ends every lease of keys for which `keep` is false.
+    pub fn retain(&self, revision: u64, keep: impl Fn(&KeyId) -> bool) {
+        let ids: Vec<KeyId> = self
+            .inner
+            .lock()
+            .keys()
+            .map(|wanted| wanted.key_id.clone())
+            .collect();
+        for id in ids.iter().filter(|id| !keep(id)) {
+            self.end(id, revision, |_| true);
+        }
+    }
+
+    /// The versions held now, expired ones left out.
+    pub fn in_use(&self) -> Vec<(KeyId, u32)> {
+        let now = self.inner.clock.now();
+        let entries: Vec<Arc<Entry>> = self.inner.lock().values().cloned().collect();
+        let mut list: Vec<(KeyId, u32)> = entries
+            .iter()
+            .filter_map(|entry| entry.lock().held.clone())
+            .filter(|held| now < held.grace_until.max(held.expires_at))
+            .map(|held| (held.lease.key_id.clone(), held.lease.version))
+            .collect();
+        list.sort();
+        list.dedup();
+        list
+    }
+
+    /// Drops leases that are past their grace, so that a key that nobody uses any more does not stay in memory.
+    pub fn sweep(&self) {
+        let now = self.inner.clock.now();
+        let entries: Vec<Arc<Entry>> = self.inner.lock().values().cloned().collect();
+        for entry in entries {
+            let mut state = entry.lock();
+            if state
+                .held
+                .as_ref()
+                .is_some_and(|held| now >= held.grace_until)
+            {
+                state.held = None;
+            }
+        }
+    }
+}
+
+impl KeySource for Cache {
+    fn lease<'a>(&'a self, wanted: &'a Wanted) -> Leasing<'a> {
+        Box::pin(self.inner.lease(wanted))
+    }
+}
+
+impl Inner {
+    async fn lease(self: &Arc<Self>, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
+        if self.ttl.is_zero() {
+            return self.grant(wanted).await;
+        }
+        let entry = self.entry(wanted);
+        let attempts = match self.look(&entry) {
+            Look::Fresh(lease) => return Ok(lease),
+            Look::Stale(lease) => {
+                self.refresh_behind(&entry, wanted);
+                return Ok(lease);
+            }
+            Look::Nothing { attempts } => attempts,
+        };
+        let _refreshing = entry.refreshing.lock().await;
+        // Whoever was before us may have answered our question too, with a lease or with a failure.
+        match self.look(&entry) {
+            Look::Fresh(lease) | Look::Stale(lease) => return Ok(lease),
+            Look::Nothing { attempts: now } if now != attempts => {
+                if let Some((_, refusal)) = entry.lock().failure {
+                    return self.grace(&entry, refusal);
+                }
+            }
+            Look::Nothing { .. } => {}
+        }
+        if let Some(lease) = self.waits_for_retry(&entry) {
+            return Ok(lease);
+        }
+        match self.refresh(&entry, wanted).await {
+            Ok(lease) => Ok(lease),
+            Err(refusal) => self.grace(&entry, refusal),
+        }
+    }
+
+    /// One grant from the source, under the deadline.
+    async fn grant(&self, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
+        let late = Refusal::new(
+            Code::HsmUnavailable,
+            "no lease within 5 s; is hsmd up? see /ready of the agent",
+        );
+        tokio::time::timeout(LEASE_TIMEOUT, self.source.lease(wanted))
+            .await
+            .unwrap_or(Err(late))
+    }
+
+    /// Replaces what is held. The caller holds `refreshing`.
+    async fn refresh(&self, entry: &Entry, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
+        // Two rounds: a grant that a revoke overtook is asked for once more.
+        for _ in 0..2 {
+            let granted = self.grant(wanted).await;
+            let now = self.clock.now();
+            let mut state = entry.lock();
+            state.attempts += 1;
+            match granted {
+                Ok(lease) if lease.revision < state.floor => {
+                    state.failure = Some((now, OVERTAKEN));
+                }
+                Ok(lease) => {
+                    let ttl = lease.ttl.min(self.ttl);
+                    let expires_at = now.saturating_add(ttl);
+                    state.held = Some(Held {
+                        refresh_at: now.saturating_add(ttl / 5 * 4),
+                        expires_at,
+                        grace_until: expires_at.saturating_add(lease.offline_grace),
+                        lease: Arc::clone(&lease),
+                    });
+                    state.failure = None;
+                    return Ok(lease);
+                }
+                Err(refusal) => {
+                    if refusal.code != Code::HsmUnavailable {
+                        state.held = None;
+                    }
+                    state.failure = Some((now, refusal));
+                    return Err(refusal);
+                }
+            }
+        }
+        Err(OVERTAKEN)
+    }
+
+    fn refresh_behind(self: &Arc<Self>, entry: &Arc<Entry>, wanted: &Wanted) {
+        let (inner, entry, wanted): (Weak<Self>, _, _) =
+            (Arc::downgrade(self), Arc::clone(entry), wanted.clone());
+        // Bounded: `try_lock` admits one at a time per route, and each has the deadline of a grant.
+        tokio::spawn(async move {
+            let (Some(inner), Ok(_refreshing)) = (inner.upgrade(), entry.refreshing.try_lock())
+            else {
+                return;
+            };
+            if matches!(inner.look(&entry), Look::Stale(_))
+                && inner.waits_for_retry(&entry).is_none()
+            {
+                if let Err(refusal) = inner.refresh(&entry, &wanted).await {
+                    tracing::warn!(key = %wanted.key_id, code = refusal.code.name(), "lease not refreshed");
+                }
+            }
+        });
+    }
+
+    /// A lease that may still be used although the daemon cannot be asked.
+    fn grace(&self, entry: &Entry, refusal: Refusal) -> Result<Arc<Lease>, Refusal> {
+        let now = self.clock.now();
+        match &entry.lock().held {
+            Some(held) if refusal.code == Code::HsmUnavailable && now < held.grace_until => {
+                Ok(Arc::clone(&held.lease))
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    /// While a lease can still be used and the last refresh failed a moment ago: that lease.
+    fn waits_for_retry(&self, entry: &Entry) -> Option<Arc<Lease>> {
+        let now = self.clock.now();
+        let state = entry.lock();
+        let (failed_at, _) = state.failure?;
+        let held = state.held.as_ref()?;
+        (now < failed_at.saturating_add(RETRY_AFTER) && now < held.grace_until)
+            .then(|| Arc::clone(&held.lease))
+    }
+
+    fn look(&self, entry: &Entry) -> Look {
+        let now = self.clock.now();
+        let state = entry.lock();
+        match &state.held {
+            Some(held) if now < held.refresh_at => Look::Fresh(Arc::clone(&held.lease)),
+            Some(held) if now < held.expires_at => Look::Stale(Arc::clone(&held.lease)),
+            _ => Look::Nothing {
+                attempts: state.attempts,
+            },
+        }
+    }
+
+    fn entry(&self, wanted: &Wanted) -> Arc<Entry> {
+        let mut entries = self.lock();
+        match entries.get(wanted) {
+            Some(entry) => Arc::clone(entry),
+            None => Arc::clone(entries.entry(wanted.clone()).or_default()),
+        }
+    }
+
+    fn entries_of(&self, key_id: &KeyId) -> Vec<Arc<Entry>> {
+        let entries = self.lock();
+        entries
+            .iter()
+            .filter(|(wanted, _)| wanted.key_id == *key_id)
+            .map(|(_, entry)| Arc::clone(entry))
+            .collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Wanted, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Look {
+    Fresh(Arc<Lease>),
+    Stale(Arc<Lease>),
+    Nothing { attempts: u64 },
+}

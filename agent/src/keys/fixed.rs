@@ -1,0 +1,44 @@
+//! Keys from a file or a variable: for development only, so that an app can be tried before there is a daemon.
+//!
+//! The value is read once, when the configuration is, and lives in the arena like any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use custody::Upstream;
+use secret::{Arena, ArenaError, Secret};
+
+use super::{KeySource, Lease, Leasing, Wanted};
+
+/// One key that never changes.
+#[derive(Debug)]
+pub struct Fixed {
+    lease: Arc<Lease>,
+}
+
+impl Fixed {
+    /// Moves `key` into the arena, bound to the route's own origin.
+    pub fn new(wanted: &Wanted, key: Secret<[u8]>, arena: &Arena) -> Result<Self, ArenaError> {
+        let mut slot = arena.slot(key.len())?;
+        slot.expose_mut().copy_from_slice(key.expose());
+        let lease = Lease {
+            key_id: wanted.key_id.clone(),
+            version: 0,
+            revision: 0,
+            provider: wanted.provider.clone(),
+            upstreams: vec![Upstream::Origin(wanted.origin.clone())],
+            ttl: Duration::MAX,
+            offline_grace: Duration::ZERO,
+            secret: slot,
+        };
+        Ok(Self {
+            lease: Arc::new(lease),
+        })
+    }
+}
+
+impl KeySource for Fixed {
+    fn lease<'a>(&'a self, _wanted: &'a Wanted) -> Leasing<'a> {
+        Box::pin(std::future::ready(Ok(Arc::clone(&self.lease))))
+    }
+}

@@ -1,0 +1,57 @@
+//! Where the provider key for a route comes from.
+//!
+//! One trait of one verb. The daemon's client, the cache around it and the development source all speak it, so that the pipeline cannot tell
+//! them apart, and a test can stand in for any of them. Cleartext exists in the slot of a [`Lease`] alone.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use custody::{KeyId, Origin, Upstream};
+
+use crate::respond::Refusal;
+
+pub mod cache;
+pub mod fixed;
+
+/// What a route asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// Id of the provider key.
+    pub key_id: KeyId,
+    /// The route's provider, which must stand in the key's header.
+    pub provider: String,
+    /// The route's origin, which must stand in the key's header.
+    pub origin: Origin,
+}
+
+/// Time-bound permission to use one version of one key, with its cleartext in the locked arena.
+#[derive(Debug)]
+pub struct Lease {
+    /// Which key.
+    pub key_id: KeyId,
+    /// Which version.
+    pub version: u32,
+    /// Store revision at which it was granted; 0 for development sources.
+    pub revision: u64,
+    /// The provider that the opened header names.
+    pub provider: String,
+    /// The origins that the opened header names.
+    pub upstreams: Vec<Upstream>,
+    /// How long it may be used from the moment it arrived.
+    pub ttl: Duration,
+    /// How long past that while no daemon is reachable.
+    pub offline_grace: Duration,
+    /// The key. Wiped when the last holder of the lease is gone.
+    pub secret: secret::Slot,
+}
+
+/// A future behind a trait object.
+pub type Leasing<'a> = Pin<Box<dyn Future<Output = Result<Arc<Lease>, Refusal>> + Send + 'a>>;
+
+/// Something that grants leases.
+pub trait KeySource: Send + Sync {
+    /// A lease that may be used now, or why there is none.
+    fn lease<'a>(&'a self, wanted: &'a Wanted) -> Leasing<'a>;
+}

@@ -1,0 +1,116 @@
+//! What the agent counts. Labels come from the configuration or are small enums; nothing from the wire is ever a label.
+//!
+//! Tokens and cost are not here yet: they are registered together with the metering that sets them.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+
+/// How a request ended, as counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The app went away before the response was complete.
+    Canceled,
+    /// The provider refused our key.
+    CredentialsRejected,
+    /// The provider could not be reached, was silent, or broke off.
+    Failed,
+    /// The response was relayed, whatever its status.
+    Ok,
+    /// Refused here, before anything was sent.
+    Refused,
+    /// No lease could be had.
+    Unleased,
+}
+
+impl Outcome {
+    /// Label value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Canceled => "canceled",
+            Self::CredentialsRejected => "credentials_rejected",
+            Self::Failed => "failed",
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Unleased => "unleased",
+        }
+    }
+}
+
+/// All metrics of the agent.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    rejected_heads: IntCounterVec,
+    /// Time that a request spends in the agent before its head is on its way.
+    pub overhead: Histogram,
+    /// Connections from apps that are open now.
+    pub connections: IntGauge,
+    /// Leases held now.
+    pub leases: IntGauge,
+    /// 1 while the daemon's Watch stream is open.
+    pub hsmd_connected: IntGauge,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "tacit_agent_requests_total",
+                "Requests by route, key and how they ended. unleased: look at hsmd; credentials_rejected: rotate the key; failed: the provider or the network",
+            ),
+            &["provider", "key", "outcome"],
+        )?;
+        let rejected_heads = IntCounterVec::new(
+            Opts::new(
+                "tacit_agent_rejected_heads_total",
+                "Requests refused before they had a route, by code; not zero: an app speaks odd HTTP, or somebody is trying",
+            ),
+            &["code"],
+        )?;
+        let overhead = Histogram::with_opts(
+            HistogramOpts::new(
+                "tacit_agent_overhead_seconds",
+                "From the complete request head to its copy with the key being on the way, without connecting. The slow ones met the HSM: raise lease.ttl",
+            )
+            // Warm requests take tens of microseconds, a lease a few milliseconds: few buckets tell the two apart.
+            .buckets(vec![0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 1.0]),
+        )?;
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help);
+        let metrics = Self {
+            connections: gauge(
+                "tacit_agent_connections",
+                "Connections from apps that are open now; the limit is 1024",
+            )?,
+            leases: gauge(
+                "tacit_agent_leases",
+                "Leases held now; zero with lease.ttl = \"0s\"",
+            )?,
+            hsmd_connected: gauge(
+                "tacit_agent_hsmd_connected",
+                "1 while hsmd tells us of revocations as they happen; 0: they wait for the end of the lease",
+            )?,
+            requests,
+            rejected_heads,
+            overhead,
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.rejected_heads.clone()))?;
+        registry.register(Box::new(metrics.overhead.clone()))?;
+        registry.register(Box::new(metrics.connections.clone()))?;
+        registry.register(Box::new(metrics.leases.clone()))?;
+        registry.register(Box::new(metrics.hsmd_connected.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Counts a request of a route.
+    pub fn request(&self, provider: &str, key: &str, outcome: Outcome) {
+        self.requests
+            .with_label_values(&[provider, key, outcome.name()])
+            .inc();
+    }
+
+    /// Counts a request that got no route.
+    pub fn rejected_head(&self, code: &str) {
+        self.rejected_heads.with_label_values(&[code]).inc();
+    }
+}

@@ -1,0 +1,319 @@
+//! One pinned upstream per route: fixed origin, fixed server name, fixed roots, and the connections to it.
+//!
+//! The type carries the rule: a key leaves only through [`BoundUpstream::connection`] and [`BoundConnection::send_head`], a bound upstream comes only from
+//! [`Upstream::bind`], and that compares route and origin with the opened header of the key. Nothing of a request chooses where it goes, and
+//! proxies or certificate files named in the environment are not looked at.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use custody::Origin;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::inject::Outgoing;
+use crate::keys::Lease;
+use crate::respond::{Code, Refusal};
+
+/// TCP connect and, separately, TLS handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An upstream that takes no byte of a head for this long is not there.
+const HEAD_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Idle connections kept per route. A pod talks to a provider over a few connections; more would only age.
+const IDLE_MAX: usize = 32;
+
+/// Idle connections older than this are closed: well under the 60 s and more that providers' front ends keep them, so that we are the ones
+/// who close, and a request seldom meets a connection that is just going away.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the requests of one route go.
+pub struct Upstream {
+    origin: Origin,
+    authority: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    idle: Mutex<VecDeque<Idle>>,
+}
+
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+/// Why an upstream cannot be had from its configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the host of base_url cannot be a TLS server name")]
+pub struct BadServerName;
+
+impl Upstream {
+    /// An upstream at `origin`, verified against the roots in `tls`.
+    pub fn new(
+        origin: Origin,
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> Result<Self, BadServerName> {
+        let tls = match (origin.tls(), tls) {
+            (true, Some(config)) => {
+                let name =
+                    ServerName::try_from(origin.host().to_owned()).map_err(|_| BadServerName)?;
+                Some((TlsConnector::from(config), name))
+            }
+            (true, None) => return Err(BadServerName),
+            (false, _) => None,
+        };
+        Ok(Self {
+            authority: origin.authority(),
+            origin,
+            tls,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Joins this upstream with a lease whose key may be sent to it.
+    pub fn bind(
+        self: &Arc<Self>,
+        provider: &str,
+        lease: Arc<Lease>,
+    ) -> Result<BoundUpstream, Refusal> {
+        let allowed = lease.provider == provider
+            && lease
+                .upstreams
+                .iter()
+                .any(|upstream| upstream.allows(&self.origin));
+        if !allowed {
+            return Err(Refusal::new(
+                Code::UpstreamNotAllowed,
+                "the key's sealed header does not name this route's provider and origin; seal it with --upstream, or correct base_url",
+            ));
+        }
+        Ok(BoundUpstream {
+            upstream: Arc::clone(self),
+            lease,
+        })
+    }
+
+    /// Closes idle connections that are too old.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.lock()
+            .retain(|idle| now.duration_since(idle.since) < IDLE_TIMEOUT);
+    }
+
+    /// A kept connection that is still silent and open, or nothing.
+    async fn reuse(&self) -> Option<Stream> {
+        loop {
+            let Idle { mut stream, since } = self.lock().pop_back()?;
+            if since.elapsed() < IDLE_TIMEOUT && stream.is_quiet().await {
+                return Some(stream);
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Stream, Refusal> {
+        const UNREACHABLE: Refusal =
+            Refusal::new(Code::UpstreamUnreachable, "cannot connect to the provider");
+        let connect = TcpStream::connect((self.origin.host(), self.origin.port()));
+        let tcp = match timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok(tcp)) => tcp,
+            Ok(Err(error)) => {
+                tracing::warn!(upstream = %self.origin, %error, "cannot connect");
+                return Err(UNREACHABLE);
+            }
+            Err(_) => {
+                return Err(Refusal::new(
+                    Code::UpstreamTimeout,
+                    "connecting to the provider took longer than 10 s",
+                ));
+            }
+        };
+        // Not fatal: only latency suffers.
+        let _ = tcp.set_nodelay(true);
+        let Some((connector, name)) = &self.tls else {
+            return Ok(Stream::Plain(tcp));
+        };
+        match timeout(HANDSHAKE_TIMEOUT, connector.connect(name.clone(), tcp)).await {
+            Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls))),
+            Ok(Err(error)) => {
+                tracing::warn!(upstream = %self.origin, %error, "TLS handshake failed");
+                Err(Refusal::new(
+                    Code::UpstreamUnreachable,
+                    "the provider's TLS certificate or handshake was not accepted",
+                ))
+            }
+            Err(_) => Err(Refusal::new(
+                Code::UpstreamTimeout,
+                "the TLS handshake with the provider took longer than 10 s",
+            )),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upstream({})", self.origin)
+    }
+}
+
+/// An upstream together with the key that may be sent to it, and to nothing else.
+#[derive(Debug)]
+pub struct BoundUpstream {
+    upstream: Arc<Upstream>,
+    lease: Arc<Lease>,
+}
+
+impl BoundUpstream {
+    /// The lease in use.
+    pub fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    /// The origin, as the app may know it.
+    pub fn origin(&self) -> &Origin {
+        &self.upstream.origin
+    }
+
+    /// A connection that was used before, or a new one.
+    pub async fn connection(&self) -> Result<BoundConnection<'_>, Refusal> {
+        match self.upstream.reuse().await {
+            Some(stream) => Ok(BoundConnection {
+                bound: self,
+                stream,
+                reused: true,
+                buffer: BytesMut::new(),
+            }),
+            None => self.new_connection().await,
+        }
+    }
+
+    /// A new connection.
+    pub async fn new_connection(&self) -> Result<BoundConnection<'_>, Refusal> {
+        let stream = self.upstream.dial().await?;
+        Ok(BoundConnection {
+            bound: self,
+            stream,
+            reused: false,
+            buffer: BytesMut::new(),
+        })
+    }
+}
+
+/// A connection to the upstream that a key is bound to.
+#[derive(Debug)]
+pub struct BoundConnection<'a> {
+    bound: &'a BoundUpstream,
+    /// The bytes both ways.
+    pub stream: Stream,
+    /// It has carried requests before, so it may be going away just now.
+    pub reused: bool,
+    /// Bytes of the response that were read and not consumed.
+    pub buffer: BytesMut,
+}
+
+impl BoundConnection<'_> {
+    /// Writes the head with the key in it, and wipes it.
+    pub async fn send_head(&mut self, request: &Outgoing<'_>) -> Result<io::Result<()>, Refusal> {
+        let head = request.serialise(&self.bound.upstream.authority, &self.bound.lease)?;
+        let write = async {
+            self.stream.write_all(&head).await?;
+            self.stream.flush().await
+        };
+        Ok(timeout(HEAD_WRITE_TIMEOUT, write)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+    }
+
+    /// Keeps the connection for the next request. Only after a complete, clean exchange.
+    pub fn keep(self) {
+        if !self.buffer.is_empty() {
+            return;
+        }
+        let mut idle = self.bound.upstream.lock();
+        if idle.len() >= IDLE_MAX {
+            idle.pop_front();
+        }
+        idle.push_back(Idle {
+            stream: self.stream,
+            since: Instant::now(),
+        });
+    }
+}
+
+/// TLS, or plain TCP to this machine.
+#[derive(Debug)]
+pub enum Stream {
+    /// Loopback only.
+    Plain(TcpStream),
+    /// Everything else.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Nothing to read and not closed: whatever an idle connection has to say, it cannot be an answer to us.
+    async fn is_quiet(&mut self) -> bool {
+        let mut byte = [0u8; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        poll_fn(|context| {
+            Poll::Ready(
+                Pin::new(&mut *self)
+                    .poll_read(context, &mut buffer)
+                    .is_pending(),
+            )
+        })
+        .await
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
