@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod canary;
+pub mod http;
 pub mod process;
 pub mod sdk;
 pub mod upstream;
