@@ -11,4 +11,5 @@ pub mod canary;
 pub mod http;
 pub mod process;
 pub mod sdk;
+pub mod stack;
 pub mod upstream;

@@ -1,0 +1,325 @@
+//! The daemons as a user runs them: `tacit dev` for the whole, `tacit-agent` alone where its own
+//! behaviour is the subject. Every stack has its own directory, its own tokens and free ports.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::http;
+use crate::process::{Process, bin, descendants_running, eventually};
+
+/// One route of an agent under test.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Provider, as in the path prefix.
+    pub provider: String,
+    /// Where its key comes from, as in `secret_key_ref`.
+    pub key: KeyRef,
+}
+
+/// `secret_key_ref`.
+#[derive(Clone, Debug)]
+pub enum KeyRef {
+    /// In the daemon's store.
+    Store(String),
+    /// In a file, for an agent without daemon.
+    File(PathBuf),
+}
+
+impl Route {
+    /// A route to a key in the store.
+    pub fn store(provider: &str, id: &str) -> Self {
+        Route {
+            provider: provider.to_owned(),
+            key: KeyRef::Store(id.to_owned()),
+        }
+    }
+
+    /// A route to a key in a file.
+    pub fn file(provider: &str, path: impl Into<PathBuf>) -> Self {
+        Route {
+            provider: provider.to_owned(),
+            key: KeyRef::File(path.into()),
+        }
+    }
+}
+
+/// The `[providers.…]` tables that send these routes to a test provider.
+fn provider_tables(routes: &[Route], upstream: &str, ca: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for Route { provider, key } in routes {
+        let key = match key {
+            KeyRef::Store(id) => format!("store = \"{id}\""),
+            KeyRef::File(path) => format!("file = \"{}\"", path.display()),
+        };
+        writeln!(text, "[providers.{provider}]\nsecret_key_ref = {{ {key} }}")?;
+        writeln!(
+            text,
+            "base_url = \"{upstream}\"\nca_file = \"{}\"\n",
+            ca.display()
+        )?;
+    }
+    Ok(text)
+}
+
+/// An agent without daemon: keys from files.
+pub struct LoneAgent {
+    /// The process.
+    pub process: Process,
+    /// `http://127.0.0.1:PORT`, for apps.
+    pub url: String,
+    /// `http://127.0.0.1:PORT`, for operators.
+    pub admin: String,
+}
+
+impl LoneAgent {
+    /// Starts one in `dir`, with its routes leading to `upstream`.
+    pub fn start(dir: &Path, routes: &[Route], upstream: &str, ca: &Path) -> anyhow::Result<Self> {
+        let head = format!(
+            "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nhsmd = [\"{0}/none.sock\"]\ncustodians = \"{0}/none.json\"\n\n",
+            dir.display()
+        );
+        let config = dir.join("agent.toml");
+        std::fs::write(&config, head + &provider_tables(routes, upstream, ca)?)?;
+        let mut command = Command::new(bin("tacit-agent")?);
+        command.arg("--config").arg(&config);
+        let mut process = Process::start("agent", command, dir)?;
+        // Both ports are the kernel's choice; the operators' one is the one that knows /live.
+        let pid = process.pid();
+        let ports = eventually("the agent listens on two ports", || {
+            match process.try_exit() {
+                Ok(None) => Some(listening_ports(pid))
+                    .filter(|ports| ports.len() == 2)
+                    .map(Ok),
+                _ => Some(Err(anyhow::anyhow!(
+                    "the agent ended: {}",
+                    process.output().1
+                ))),
+            }
+        })??;
+        let (mut url, mut admin) = (None, None);
+        for port in ports {
+            let at = format!("http://127.0.0.1:{port}");
+            let live = http::get(&format!("{at}/live")).is_ok_and(|answer| answer.status == 200);
+            *(if live { &mut admin } else { &mut url }) = Some(at);
+        }
+        let (url, admin) = (
+            url.context("no port for apps")?,
+            admin.context("no port with /live")?,
+        );
+        Ok(LoneAgent {
+            process,
+            url,
+            admin,
+        })
+    }
+}
+
+/// The whole of it, under `tacit dev`.
+pub struct Stack {
+    dir: TempDir,
+    process: Process,
+    ready: Value,
+}
+
+impl Stack {
+    /// Starts everything on fresh tokens, with the agent's routes leading to `upstream`.
+    pub fn start(routes: &[Route], upstream: &str, ca: &Path) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("tacit-stack-").tempdir()?;
+        let mut stack = Self::run(dir)?;
+        // The routes are an operator's edit of the agent's file; a restart reads them, and shows that the
+        // directory keeps its state.
+        let config = stack.path("agent_config")?;
+        let edited = with_routes(
+            &std::fs::read_to_string(&config)?,
+            &provider_tables(routes, upstream, ca)?,
+        );
+        stack.process.terminate()?;
+        std::fs::write(&config, &edited)?;
+        let stack = Self::run(stack.dir)?;
+        ensure!(
+            std::fs::read_to_string(&config)? == edited,
+            "`tacit dev` has overwritten the operator's agent.toml"
+        );
+        Ok(stack)
+    }
+
+    /// Ends everything in order and starts it again on the same directory.
+    pub fn restart(mut self) -> anyhow::Result<Self> {
+        let status = self.process.terminate()?;
+        ensure!(status.success(), "`tacit dev` ended with {status}");
+        Self::run(self.dir)
+    }
+
+    fn run(dir: TempDir) -> anyhow::Result<Self> {
+        let mut command = Command::new(bin("tacit")?);
+        command
+            .args(["dev", "--listen", "127.0.0.1:0", "--json", "--dir"])
+            .arg(dir.path().join("dev"));
+        // Everything that may be said is said: the canary reads these logs.
+        command.env("RUST_LOG", "trace");
+        let mut process = Process::start("dev", command, dir.path())?;
+        let ready = process.json_line()?;
+        Ok(Stack {
+            dir,
+            process,
+            ready,
+        })
+    }
+
+    /// The stack's directory: state, tokens, configuration, logs.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The process of `tacit dev`.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A text of the ready line.
+    pub fn field(&self, name: &str) -> anyhow::Result<&str> {
+        self.ready[name]
+            .as_str()
+            .with_context(|| format!("the ready line has no {name}: {}", self.ready))
+    }
+
+    /// A path of the ready line.
+    pub fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.field(name).map(PathBuf::from)
+    }
+
+    /// `http://127.0.0.1:PORT`, for apps.
+    pub fn agent(&self) -> anyhow::Result<&str> {
+        self.field("agent")
+    }
+
+    /// The process ids of one of our binaries in this stack.
+    pub fn pids(&self, binary: &str) -> Vec<u32> {
+        descendants_running(self.process.pid(), binary)
+    }
+
+    /// The one process of this binary.
+    pub fn pid(&self, binary: &str) -> anyhow::Result<u32> {
+        let pids = self.pids(binary);
+        ensure!(pids.len() == 1, "{} processes of {binary}", pids.len());
+        Ok(pids[0])
+    }
+
+    /// `tacit ARGUMENTS`, as the operator of this stack, with `input` on standard input.
+    pub fn tacit(&self, arguments: &[&str], input: &[u8]) -> anyhow::Result<Output> {
+        run(&mut self.command(arguments)?, input)
+    }
+
+    /// The same, which must succeed, with its JSON output.
+    pub fn tacit_json(&self, arguments: &[&str], input: &[u8]) -> anyhow::Result<Value> {
+        let output = self.tacit(&[arguments, &["--output", "json"]].concat(), input)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        ensure!(
+            output.status.success(),
+            "tacit {arguments:?}: {}\n{}{}",
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("no JSON: {}", text(&output.stdout)))
+    }
+
+    /// That command, not yet started.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(bin("tacit")?);
+        command.args(arguments);
+        let variables = self.ready["env"]
+            .as_object()
+            .context("the ready line has no env")?;
+        for (name, value) in variables {
+            command.env(name, value.as_str().context("variables are texts")?);
+        }
+        Ok(command)
+    }
+}
+
+/// Runs a command to its end with this input.
+pub fn run(command: &mut Command, input: &[u8]) -> anyhow::Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    let mut stdin = child.stdin.take().context("stdin is piped")?;
+    // A command that refuses its arguments ends without reading: its exit code says so.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    Ok(child.wait_with_output()?)
+}
+
+/// The file with its provider tables replaced.
+fn with_routes(config: &str, tables: &str) -> String {
+    let mut kept = String::new();
+    let mut in_provider = false;
+    for line in config.lines() {
+        if line.trim_start().starts_with('[') {
+            in_provider = line
+                .trim_start()
+                .trim_start_matches('[')
+                .trim_start()
+                .starts_with("providers.");
+        }
+        if !in_provider {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept + "\n" + tables
+}
+
+/// The TCP ports of loopback and wildcard on which a process listens.
+pub fn listening_ports(pid: u32) -> Vec<u16> {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    let sockets: Vec<String> = descriptors
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|link| {
+            Some(
+                link.to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+            let listening = *state == "0A" && sockets.iter().any(|socket| socket == inode);
+            listening.then(|| u16::from_str_radix(local.rsplit(':').next()?, 16).ok())?
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_provider_tables_and_nothing_else() {
+        let config = "listen = \"x\"\n[providers.openai]\nsecret_key_ref = { store = \"a\" }\n\n[lease]\nttl = \"0s\"\n[providers.b.c]\nz = 1\n";
+        let edited = with_routes(config, "[providers.openai]\nnew = 1\n");
+        assert_eq!(
+            edited,
+            "listen = \"x\"\n[lease]\nttl = \"0s\"\n\n[providers.openai]\nnew = 1\n"
+        );
+    }
+}
