@@ -46,6 +46,10 @@ pub enum LogsError {
 /// # Errors
 /// A filter that does not parse, or a logger that is already there.
 pub fn init(format: Format, filter: Option<&str>) -> Result<(), LogsError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "logs are set up before any configuration is read"
+    )]
     let overriding = std::env::var(FILTER_VAR).ok();
     let filter = choose(overriding.as_deref(), filter)?;
     let builder = tracing_subscriber::fmt()

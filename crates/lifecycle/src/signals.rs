@@ -85,8 +85,13 @@ impl Signals {
 /// store commits before it answers), so there is nothing to tidy. The code is the one a shell gives for the signal.
 fn exit_at_once(reason: Reason) -> ! {
     tracing::warn!(signal = %reason, "second signal: ending at once");
-    std::process::exit(match reason {
+    let code = match reason {
         Reason::Interrupt => 130,
         Reason::Failure | Reason::Request | Reason::Terminate => 143,
-    })
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ending past every drain is what was asked for"
+    )]
+    std::process::exit(code)
 }
