@@ -9,9 +9,16 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod exit;
+pub mod fake;
+pub mod kernel;
 mod link;
+pub mod pin;
+pub mod pkcs11;
+pub mod process;
 pub mod snapshot;
+pub mod state;
 mod supervisor;
+pub mod token;
 pub mod wire;
 
 pub use client::TokenClient;

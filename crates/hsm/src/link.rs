@@ -59,6 +59,10 @@ impl Link {
             .args(arguments(config))
             .env_clear()
             .envs(&config.env);
+        if let Some(init_args) = &config.init_args {
+            // Passed through the environment that NSS reads it from: the pointer in C_Initialize would need `unsafe`.
+            command.env("NSS_LIB_PARAMS", init_args);
+        }
         command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
@@ -164,7 +168,6 @@ fn arguments(config: &TokenConfig) -> Vec<std::ffi::OsString> {
     let optional = [
         ("--token-label", &config.token_label),
         ("--serial", &config.serial),
-        ("--init-args", &config.init_args),
         ("--profile", &config.profile),
     ];
     for (name, value) in optional {

@@ -20,15 +20,27 @@ pub struct Hello {
     pub initialised: bool,
 }
 
-/// A share that was taken in.
+/// A share that was taken in: the three parts of a [`super::ShareRow`], to be stored as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingested {
+    /// Which share it is: the encoding of a [`custody::RowIdentity`], taken from the header.
+    pub identity: Vec<u8>,
     /// The share as it rests.
     pub wrapped: Vec<u8>,
     /// The row's MAC.
     pub mac: [u8; 32],
-    /// Fingerprint of the descriptor that the share was sealed to.
-    pub descriptor: [u8; 32],
+}
+
+impl Ingested {
+    /// The row, for later requests.
+    #[must_use]
+    pub fn row(&self) -> super::ShareRow<'_> {
+        super::ShareRow {
+            identity: &self.identity,
+            wrapped: &self.wrapped,
+            mac: &self.mac,
+        }
+    }
 }
 
 /// What the token remembers of the store.
@@ -84,9 +96,9 @@ pub fn write_answer(out: &mut Vec<u8>, id: u64, answer: &Answer) -> Result<(), W
         }
         Answer::Ingested(ingested) => {
             w.u8(4);
+            w.bytes(&ingested.identity);
             w.bytes(&ingested.wrapped);
             w.fixed(&ingested.mac);
-            w.fixed(&ingested.descriptor);
         }
         Answer::Delivered(bytes) => {
             w.u8(5);
@@ -127,9 +139,9 @@ pub fn parse_answer(body: &[u8]) -> Result<Answer, WireError> {
         2 => Answer::Hello(read_hello(&mut r)?),
         3 => Answer::Descriptor(r.bytes()?.to_vec()),
         4 => Answer::Ingested(Ingested {
+            identity: r.bytes()?.to_vec(),
             wrapped: r.bytes()?.to_vec(),
             mac: *r.fixed()?,
-            descriptor: *r.fixed()?,
         }),
         5 => Answer::Delivered(r.bytes()?.to_vec()),
         6 => Answer::Digest(*r.fixed()?),

@@ -3,26 +3,14 @@
 use super::codec::{Reader, Writer};
 use super::{WireError, write_frame};
 
-/// A stored share with its identity, as one custodian wrote it. The MAC covers every other field.
+/// A stored share with its identity, as one custodian wrote it ([`super::Ingested`]). The MAC covers both other fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShareRow<'a> {
-    /// The provider key's id.
-    pub key_id: &'a str,
-    /// Its version.
-    pub version: u32,
-    /// The generation of the sharing.
-    pub generation: u32,
-    /// Under whose KEK the share is wrapped (by default the provider).
-    pub compartment: &'a str,
-    /// Fingerprint of the descriptor that the share was sealed to.
-    pub descriptor: &'a [u8; 32],
-    /// SHA-256 of the header.
-    pub header_hash: &'a [u8; 32],
-    /// Fingerprint of the sealer's public key.
-    pub sealer: &'a [u8; 32],
+    /// Which share it is: the encoding of a [`custody::RowIdentity`].
+    pub identity: &'a [u8],
     /// The share as it rests: AES-KW under the KEK, or the sealed share itself (`rsa-oaep`).
     pub wrapped: &'a [u8],
-    /// This custodian's MAC over all of the above.
+    /// This custodian's MAC over identity and SHA-256(wrapped).
     pub mac: &'a [u8; 32],
 }
 
@@ -37,8 +25,6 @@ pub struct Ingest<'a> {
     pub sealed: &'a [u8],
     /// The check value that the operator signed.
     pub check: &'a [u8; 32],
-    /// Fingerprint of the sealer's public key.
-    pub sealer: &'a [u8; 32],
 }
 
 /// A key version that a token must never release again.
@@ -259,7 +245,6 @@ fn write_ingest(w: &mut Writer<'_>, ingest: &Ingest<'_>) {
     w.bytes(ingest.compartment.as_bytes());
     w.bytes(ingest.sealed);
     w.fixed(ingest.check);
-    w.fixed(ingest.sealer);
 }
 
 fn read_ingest<'a>(r: &mut Reader<'a>) -> Result<Ingest<'a>, WireError> {
@@ -268,31 +253,18 @@ fn read_ingest<'a>(r: &mut Reader<'a>) -> Result<Ingest<'a>, WireError> {
         compartment: r.name()?,
         sealed: r.bytes()?,
         check: r.fixed()?,
-        sealer: r.fixed()?,
     })
 }
 
 fn write_row(w: &mut Writer<'_>, row: &ShareRow<'_>) {
-    w.bytes(row.key_id.as_bytes());
-    w.u32(row.version);
-    w.u32(row.generation);
-    w.bytes(row.compartment.as_bytes());
-    w.fixed(row.descriptor);
-    w.fixed(row.header_hash);
-    w.fixed(row.sealer);
+    w.bytes(row.identity);
     w.bytes(row.wrapped);
     w.fixed(row.mac);
 }
 
 fn read_row<'a>(r: &mut Reader<'a>) -> Result<ShareRow<'a>, WireError> {
     Ok(ShareRow {
-        key_id: r.name()?,
-        version: r.u32()?,
-        generation: r.u32()?,
-        compartment: r.name()?,
-        descriptor: r.fixed()?,
-        header_hash: r.fixed()?,
-        sealer: r.fixed()?,
+        identity: r.bytes()?,
         wrapped: r.bytes()?,
         mac: r.fixed()?,
     })

@@ -49,11 +49,10 @@ fn round_trip_answer(answer: &Answer) {
 
 proptest! {
     #[test]
-    fn requests_survive_the_wire(key_id in name(), compartment in name(), wrapped in blob(), header in blob(),
+    fn requests_survive_the_wire(compartment in name(), wrapped in blob(), header in blob(),
                                  hash in any::<[u8; 32]>(), session in any::<[u8; 16]>(), version in any::<u32>(), set in revoked()) {
-        let row = ShareRow { key_id: &key_id, version, generation: 1, compartment: &compartment, descriptor: &hash, header_hash: &hash,
-                             sealer: &hash, wrapped: &wrapped, mac: &hash };
-        let ingest = Ingest { header: &header, compartment: &compartment, sealed: &wrapped, check: &hash, sealer: &hash };
+        let row = ShareRow { identity: &header, wrapped: &wrapped, mac: &hash };
+        let ingest = Ingest { header: &header, compartment: &compartment, sealed: &wrapped, check: &hash };
         for request in [
             Request::Hello { version }, Request::Init, Request::Describe, Request::OpenSession { session: &session, agent: &wrapped },
             Request::CloseSession { session: &session }, Request::Ingest(ingest), Request::Deliver { session: &session, row },
@@ -71,7 +70,7 @@ proptest! {
         for answer in [
             Answer::Failed(HsmError::new(ErrorClass::Revoked, text.clone())), Answer::Done,
             Answer::Hello(Hello { version: 1, custodian: text.clone(), serial: text.clone(), module: text.clone(), initialised }),
-            Answer::Descriptor(bytes.clone()), Answer::Ingested(Ingested { wrapped: bytes.clone(), mac: [1; 32], descriptor: [2; 32] }),
+            Answer::Descriptor(bytes.clone()), Answer::Ingested(Ingested { identity: bytes.clone(), wrapped: bytes.clone(), mac: [1; 32] }),
             Answer::Delivered(bytes.clone()), Answer::Digest([3; 32]), Answer::Signature([4; 64]),
             Answer::State(State { revision: 5, digest: [6; 32], revoked: set.clone() }),
         ] {

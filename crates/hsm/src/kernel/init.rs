@@ -1,0 +1,405 @@
+//! `init`: creates what is missing, picks the profile by running it against our own software, and signs the descriptor.
+//!
+//! Resumable: each object is created only if it is missing, the descriptor is written last, and once it is there a second run
+//! changes nothing. The same known-answer run, on the token alone, is the self-test.
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom as Source};
+use custody::descriptor::SealKeys;
+use custody::p256::{KeyPair, Point};
+use custody::rsa::RsaKeyPair;
+use custody::seal::seal_share;
+use custody::session::{WrappingKey, deliver_context};
+use custody::share::check_message;
+use custody::{Descriptor, Kdf, OaepHash, Profile, ShareRecord, SignedDescriptor, SystemRandom};
+use secret::Secret;
+
+use super::{Kernel, Own};
+use crate::error::ErrorClass;
+use crate::token::{
+    DataObject, Fault, Hsm, Identity, Kind, MacKey, Outcome, Public, Reaction, Resident, Wrapper,
+};
+
+/// The compartment of self-tests; key ids of providers are not compartments of this name.
+const SELF_TEST: &str = "self-test";
+const SELF_TEST_SESSION: [u8; 16] = *b"tacit self-test.";
+
+/// In order of preference.
+const CANDIDATES: [Profile; 4] = [
+    Profile::EcdhKw(Kdf::X963Sha256),
+    Profile::EcdhKw(Kdf::NullCbc),
+    Profile::RsaOaep(OaepHash::Sha256),
+    Profile::RsaOaep(OaepHash::Sha1),
+];
+
+impl<H: Hsm> Kernel<H> {
+    pub(super) fn init(&mut self) -> Outcome<Vec<u8>> {
+        let identity = self.hsm.ready()?;
+        match self.own().map(|own| own.encoded.clone()) {
+            Ok(encoded) => return Ok(encoded),
+            Err(fault)
+                if fault.error.class == ErrorClass::ObjectsMissing && !self.has_descriptor()? => {}
+            Err(fault) => return Err(fault),
+        }
+        self.hsm.create_mac()?;
+        for key in [
+            Resident::SignDescriptor,
+            Resident::SignStatement,
+            Resident::SignCheckpoint,
+        ] {
+            self.hsm.create(key)?;
+        }
+        let profile = self.pick_profile(&identity)?;
+        let descriptor = self.describe(&identity, profile)?;
+        let signature = self
+            .hsm
+            .sign(Resident::SignDescriptor, &descriptor.signing_message())?;
+        let signed = SignedDescriptor {
+            descriptor,
+            signature,
+        };
+        let encoded = signed.encode();
+        SignedDescriptor::parse(&encoded).map_err(|error| {
+            Fault::refuse(
+                ErrorClass::ModuleUnfit,
+                format!("the token's own signature is wrong: {error}"),
+            )
+        })?;
+        self.hsm.replace_data(DataObject::Descriptor, &encoded)?;
+        self.own = None;
+        Ok(self.own()?.encoded.clone())
+    }
+
+    fn has_descriptor(&mut self) -> Outcome<bool> {
+        Ok(!self.hsm.read_data(DataObject::Descriptor)?.is_empty())
+    }
+
+    /// The first profile that works on this token, both directions, byte for byte.
+    fn pick_profile(&mut self, identity: &Identity) -> Outcome<Profile> {
+        let mut reasons = Vec::new();
+        for profile in CANDIDATES {
+            if self
+                .settings
+                .profile
+                .as_deref()
+                .is_some_and(|pinned| pinned != profile.name())
+            {
+                continue;
+            }
+            match self.known_answer(identity, profile) {
+                Ok(()) => return Ok(profile),
+                Err(fault) => match fault.reaction {
+                    // What may pass when it is tried again must not decide the profile for good.
+                    Reaction::NewSession
+                    | Reaction::LogIn
+                    | Reaction::Reinitialise
+                    | Reaction::Latch
+                    | Reaction::Later => {
+                        return Err(fault);
+                    }
+                    Reaction::BadInput | Reaction::SelfTest | Reaction::Refuse => {
+                        reasons.push(format!(
+                            "{} ({}): {}",
+                            profile.name(),
+                            profile.mechanisms(),
+                            fault.error.text
+                        ));
+                    }
+                },
+            }
+        }
+        let pinned = self.settings.profile.as_deref().unwrap_or("any");
+        Err(Fault::refuse(
+            ErrorClass::ModuleUnfit,
+            format!(
+                "no profile ({pinned}) works on {}: {}",
+                identity.module,
+                reasons.join("; ")
+            ),
+        ))
+    }
+
+    /// Seal, ingest, check, deliver, open: a random record, our software on one side, the token on the other.
+    fn known_answer(&mut self, identity: &Identity, profile: Profile) -> Outcome<()> {
+        match profile {
+            Profile::EcdhKw(_) => {
+                self.hsm.create(Resident::Seal)?;
+                self.hsm.create(Resident::Transport)?;
+                self.hsm.create_kek(SELF_TEST)?;
+            }
+            Profile::RsaOaep(_) => self.hsm.create(Resident::RsaSeal)?,
+        }
+        let descriptor = self.describe(identity, profile)?;
+        let fingerprint = descriptor.fingerprint();
+        let signed = SignedDescriptor {
+            descriptor,
+            signature: [0; 64],
+        };
+        // The kernel's own code runs, as it will later; only the signature is still missing.
+        self.own = Some(Own {
+            encoded: Vec::new(),
+            signed,
+            fingerprint,
+        });
+        let result = self.run_known_answer(profile);
+        self.own = None;
+        result
+    }
+
+    fn run_known_answer(&mut self, profile: Profile) -> Outcome<()> {
+        let (record, header_hash) = random_record();
+        let own = self.own()?.signed.descriptor.clone();
+        let sealed = seal_share(
+            &own,
+            SELF_TEST,
+            &record,
+            &header_hash,
+            &mut SystemRandom::new(),
+        )
+        .map_err(|error| Fault::refuse(ErrorClass::ModuleUnfit, error.to_string()))?;
+        let share = self.open_sealed(&header_hash, &sealed)?;
+        let result = self.compare_share(profile, share, &record, &header_hash, &sealed);
+        let destroyed = self.hsm.destroy(share);
+        result?;
+        destroyed
+    }
+
+    fn compare_share(
+        &mut self,
+        profile: Profile,
+        share: H::Object,
+        record: &ShareRecord,
+        header_hash: &[u8; 32],
+        sealed: &[u8],
+    ) -> Outcome<()> {
+        self.hsm.read_back(share, Kind::Share)?;
+        let check = self
+            .hsm
+            .hmac(MacKey::Share(share), &check_message(header_hash))?;
+        if check != record.check_value(header_hash) {
+            return Err(differs("the check value of an ingested share"));
+        }
+        let (at_rest, wrapper) = match profile {
+            Profile::EcdhKw(_) => (
+                self.hsm.wrap(Wrapper::Kek(SELF_TEST), share)?,
+                Wrapper::Kek(SELF_TEST),
+            ),
+            Profile::RsaOaep(hash) => (sealed.to_vec(), Wrapper::RsaSeal(hash)),
+        };
+        let again = self.hsm.unwrap(wrapper, &at_rest)?;
+        let delivered = self.deliver_to_ourselves(profile, again);
+        let destroyed = self.hsm.destroy(again);
+        let delivered = delivered?;
+        destroyed?;
+        if delivered.check_value(header_hash) == record.check_value(header_hash) {
+            Ok(())
+        } else {
+            Err(differs("a delivered share"))
+        }
+    }
+
+    /// Delivers a self-test's share to a key of our own and opens it.
+    fn deliver_to_ourselves(&mut self, profile: Profile, share: H::Object) -> Outcome<ShareRecord> {
+        let opened = match profile {
+            Profile::EcdhKw(kdf) => {
+                let agent = KeyPair::generate(&mut SystemRandom::new());
+                let Public::Ec(transport) = self.hsm.public(Resident::Transport)? else {
+                    return Err(differs("the transport key"));
+                };
+                let context =
+                    deliver_context(&self.settings.custodian, &SELF_TEST_SESSION, agent.public());
+                let key = self
+                    .hsm
+                    .derive(Resident::Transport, agent.public(), kdf, &context)?;
+                let wrapped = self
+                    .hsm
+                    .read_back(key, Kind::SessionKey)
+                    .and_then(|()| self.hsm.wrap(Wrapper::Session(key), share));
+                self.hsm.destroy(key)?;
+                WrappingKey::derive(&agent, &transport, kdf, &context).unwrap(&wrapped?)
+            }
+            Profile::RsaOaep(hash) => {
+                let agent = RsaKeyPair::generate()
+                    .map_err(|error| Fault::refuse(ErrorClass::ModuleUnfit, error.to_string()))?;
+                let object = self.hsm.import(agent.public())?;
+                let wrapped = self.hsm.wrap(Wrapper::RsaAgent(object, hash), share);
+                self.hsm.destroy(object)?;
+                agent.decrypt(hash, &wrapped?)
+            }
+        };
+        opened
+            .map(ShareRecord::from_secret)
+            .ok_or_else(|| differs("a delivered share"))
+    }
+
+    /// Generates a share-like secret inside the token, takes it through the wrapping that shares take, and reads the
+    /// attributes of what comes out back: a module that ignores them is refused by name.
+    pub(super) fn self_test(&mut self) -> Outcome<()> {
+        match self.profile()? {
+            Profile::EcdhKw(kdf) => {
+                self.hsm.create_kek(SELF_TEST)?;
+                self.probe_session_key(kdf)?;
+                let probe = self.hsm.generate_probe()?;
+                let result = self.round_trip(probe);
+                self.hsm.destroy(probe)?;
+                result
+            }
+            Profile::RsaOaep(_) => {
+                let (record, header_hash) = random_record();
+                let own = self.own()?.signed.descriptor.clone();
+                let sealed = seal_share(
+                    &own,
+                    SELF_TEST,
+                    &record,
+                    &header_hash,
+                    &mut SystemRandom::new(),
+                )
+                .map_err(|error| Fault::refuse(ErrorClass::ModuleUnfit, error.to_string()))?;
+                let share = self.open_sealed(&header_hash, &sealed)?;
+                let check = self.hsm.read_back(share, Kind::Share).and_then(|()| {
+                    self.hsm
+                        .hmac(MacKey::Share(share), &check_message(&header_hash))
+                });
+                self.hsm.destroy(share)?;
+                if check? == record.check_value(&header_hash) {
+                    Ok(())
+                } else {
+                    Err(differs("a check value"))
+                }
+            }
+        }
+    }
+
+    fn probe_session_key(&mut self, kdf: Kdf) -> Outcome<()> {
+        let agent = KeyPair::generate(&mut SystemRandom::new());
+        let context = deliver_context(&self.settings.custodian, &SELF_TEST_SESSION, agent.public());
+        let key = self
+            .hsm
+            .derive(Resident::Transport, agent.public(), kdf, &context)?;
+        let result = self.hsm.read_back(key, Kind::SessionKey);
+        self.hsm.destroy(key)?;
+        result
+    }
+
+    fn round_trip(&mut self, probe: H::Object) -> Outcome<()> {
+        let message = check_message(&[0; 32]);
+        let before = self.hsm.hmac(MacKey::Share(probe), &message)?;
+        let wrapped = self.hsm.wrap(Wrapper::Kek(SELF_TEST), probe)?;
+        let again = self.hsm.unwrap(Wrapper::Kek(SELF_TEST), &wrapped)?;
+        let after = self
+            .hsm
+            .read_back(again, Kind::Share)
+            .and_then(|()| self.hsm.hmac(MacKey::Share(again), &message));
+        self.hsm.destroy(again)?;
+        if after? == before {
+            Ok(())
+        } else {
+            Err(differs("an unwrapped share"))
+        }
+    }
+
+    fn describe(&mut self, identity: &Identity, profile: Profile) -> Outcome<Descriptor> {
+        let seal = match profile {
+            Profile::EcdhKw(_) => SealKeys::Ecdh {
+                seal: self.point(Resident::Seal)?,
+                transport: self.point(Resident::Transport)?,
+            },
+            Profile::RsaOaep(_) => match self.hsm.public(Resident::RsaSeal)? {
+                Public::Rsa(key) => SealKeys::Rsa {
+                    seal: vec![("*".to_owned(), key)],
+                },
+                Public::Ec(_) => return Err(differs("the RSA seal key")),
+            },
+        };
+        Ok(Descriptor {
+            id: self.settings.custodian.clone(),
+            serial: identity.serial.clone(),
+            label: identity.label.clone(),
+            profile,
+            seal,
+            sign_descriptor: self.point(Resident::SignDescriptor)?,
+            sign_statement: self.point(Resident::SignStatement)?,
+            sign_checkpoint: self.point(Resident::SignCheckpoint)?,
+        })
+    }
+
+    fn point(&mut self, key: Resident) -> Outcome<Point> {
+        match self.hsm.public(key)? {
+            Public::Ec(point) => Ok(point),
+            Public::Rsa(_) => Err(differs(key.label())),
+        }
+    }
+
+    /// The descriptor on the token, if it describes this token and the keys that are on it.
+    pub(super) fn load_own(&mut self, identity: &Identity) -> Outcome<Own> {
+        let stored = self.hsm.read_data(DataObject::Descriptor)?;
+        let encoded = match stored.as_slice() {
+            [] => {
+                return Err(Fault::refuse(
+                    ErrorClass::ObjectsMissing,
+                    "the token has no descriptor: run `hsmd init --config FILE`",
+                ));
+            }
+            [encoded] => encoded.clone(),
+            _ => {
+                return Err(Fault::refuse(
+                    ErrorClass::DuplicateObject,
+                    "two descriptors are on the token: remove the one that custodians.json does not pin",
+                ));
+            }
+        };
+        let signed = SignedDescriptor::parse(&encoded).map_err(|error| {
+            Fault::refuse(
+                ErrorClass::ObjectsMissing,
+                format!("the descriptor on the token: {error}"),
+            )
+        })?;
+        let described = &signed.descriptor;
+        if described.id != self.settings.custodian || described.serial != identity.serial {
+            let text = format!(
+                "the token (serial {}) holds the descriptor of custodian {} on serial {}, not of {}: another token is in the slot, or it was copied",
+                identity.serial, described.id, described.serial, self.settings.custodian
+            );
+            return Err(Fault::refuse(ErrorClass::WrongToken, text));
+        }
+        let mut present = self.describe(identity, described.profile)?;
+        // A label may be changed by the vendor's tools; the serial and the keys say who the token is.
+        present.label.clone_from(&described.label);
+        if present != *described {
+            let changed: Vec<_> = described
+                .differences(&present)
+                .into_iter()
+                .map(|(field, ..)| field)
+                .collect();
+            let text = format!(
+                "the token's keys are not those of its descriptor ({} differ): restore the token from its backup",
+                changed.join(", ")
+            );
+            return Err(Fault::refuse(ErrorClass::ObjectsMissing, text));
+        }
+        let fingerprint = described.fingerprint();
+        Ok(Own {
+            signed,
+            encoded,
+            fingerprint,
+        })
+    }
+}
+
+/// A record that protects nothing, and a header hash for it.
+fn random_record() -> (ShareRecord, [u8; 32]) {
+    let (mut y, mut header_hash) = ([0; 32], [0; 32]);
+    let source = Source::new();
+    let filled = source
+        .fill(&mut y)
+        .and_then(|()| source.fill(&mut header_hash));
+    filled.expect("aws-lc's generator does not fail once it is seeded");
+    let y = Secret::new(Box::new(y));
+    (ShareRecord::new(1, &y, &header_hash), header_hash)
+}
+
+fn differs(what: &str) -> Fault {
+    Fault::refuse(
+        ErrorClass::ModuleUnfit,
+        format!("the token does not agree with our software about {what}"),
+    )
+}

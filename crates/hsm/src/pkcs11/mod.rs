@@ -1,0 +1,620 @@
+//! A token behind PKCS#11: the only room that names `cryptoki`.
+//!
+//! One thread calls the module. Objects are found by class and label, never by slot or handle number, and two matches are
+//! refused. Two sessions: `home` owns the derived session keys and does nothing else, since objects die with the session that
+//! made them; `work` does the calls, and can be replaced when an unfinished operation blocks it.
+
+mod login;
+mod objects;
+mod rv;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use cryptoki::context::Pkcs11;
+use cryptoki::mechanism::ekdf::AesCbcDeriveParams;
+use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeInfo, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use custody::p256::Point;
+use custody::rsa::RsaPublic;
+use custody::{Kdf, OaepHash, sha256};
+
+use crate::error::ErrorClass;
+use crate::pin::PinFile;
+use crate::token::{
+    DataObject, Fault, Hsm, Identity, Kind, MacKey, Outcome, Public, Reaction, Resident, Wrapper,
+};
+
+const MAC_LABEL: &str = "tacit/mac";
+
+/// Which module, which token, which PIN.
+#[derive(Debug, Clone)]
+pub struct TokenSettings {
+    /// The PKCS#11 module.
+    pub module: PathBuf,
+    /// The token's label.
+    pub label: Option<String>,
+    /// The token's serial number.
+    pub serial: Option<String>,
+    /// The PIN file and its latch.
+    pub pin: PinFile,
+}
+
+/// An open token.
+struct Live {
+    identity: Identity,
+    home: Session,
+    work: Session,
+}
+
+/// A token behind a PKCS#11 module.
+pub struct Token {
+    settings: TokenSettings,
+    module: Option<Pkcs11>,
+    live: Option<Live>,
+    epoch: u64,
+    /// Handles of resident objects, by label. Dropped with the sessions: handles may change then.
+    handles: HashMap<String, ObjectHandle>,
+    share_template: Vec<Attribute>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token")
+            .field("module", &self.settings.module)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names a failed call.
+trait During<T> {
+    fn during(self, what: &str) -> Outcome<T>;
+}
+
+impl<T> During<T> for cryptoki::error::Result<T> {
+    fn during(self, what: &str) -> Outcome<T> {
+        self.map_err(|error| rv::fault(what, &error))
+    }
+}
+
+impl Token {
+    /// A token that is not reached yet.
+    #[must_use]
+    pub fn new(settings: TokenSettings) -> Token {
+        Token {
+            settings,
+            module: None,
+            live: None,
+            epoch: 0,
+            handles: HashMap::new(),
+            share_template: objects::share(),
+        }
+    }
+
+    fn live(&mut self) -> Outcome<&Live> {
+        if self.live.is_none() {
+            self.connect()?;
+        }
+        Ok(self.live.as_ref().expect("connected just above"))
+    }
+
+    fn work(&mut self) -> Outcome<&Session> {
+        Ok(&self.live()?.work)
+    }
+
+    /// Session objects are gone, and handles may be others.
+    fn lost_objects(&mut self) {
+        self.epoch += 1;
+        self.handles.clear();
+    }
+
+    /// The one object of this class and label; none and two are errors.
+    fn one(&mut self, class: ObjectClass, label: &str) -> Outcome<ObjectHandle> {
+        self.find(class, label)?.ok_or_else(|| {
+            Fault::refuse(
+                ErrorClass::ObjectsMissing,
+                format!(
+                    "the object {label} is missing on the token: run `hsmd init --config FILE`"
+                ),
+            )
+        })
+    }
+
+    fn find(&mut self, class: ObjectClass, label: &str) -> Outcome<Option<ObjectHandle>> {
+        let template = [
+            Attribute::Class(class),
+            Attribute::Token(true),
+            Attribute::Label(label.as_bytes().to_vec()),
+        ];
+        let found = self
+            .work()?
+            .find_objects(&template)
+            .during("find an object")?;
+        match found.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(*one)),
+            _ => Err(Fault::refuse(
+                ErrorClass::DuplicateObject,
+                format!(
+                    "{} objects on the token are called {label}: remove those that are not ours",
+                    found.len()
+                ),
+            )),
+        }
+    }
+
+    /// A resident key that this process has examined: found, single, and with the attributes that it was made with.
+    fn resident(&mut self, class: ObjectClass, label: &str) -> Outcome<ObjectHandle> {
+        if let Some(handle) = self.handles.get(label) {
+            return Ok(*handle);
+        }
+        let handle = self.one(class, label)?;
+        self.compare(handle, &objects::resident(), label)?;
+        self.handles.insert(label.to_owned(), handle);
+        Ok(handle)
+    }
+
+    /// Compares attributes, and asks for the size of the value: a module that would tell it, would tell the value.
+    fn compare(&mut self, object: ObjectHandle, expected: &[Attribute], what: &str) -> Outcome<()> {
+        let work = self.work()?;
+        let found = work
+            .get_attributes(object, &objects::types(expected))
+            .during("read attributes back")?;
+        for wanted in expected {
+            // An attribute that the object does not have (CKA_DECRYPT of an EC key) is as good as false.
+            let present = found
+                .iter()
+                .find(|attribute| attribute.attribute_type() == wanted.attribute_type());
+            if present.is_some_and(|present| present != wanted)
+                || (present.is_none() && is_true(wanted))
+            {
+                let text = format!(
+                    "the module ignores {wanted:?} of {what}: it cannot hold shares, use another one"
+                );
+                return Err(Fault::refuse(ErrorClass::ModuleUnfit, text));
+            }
+        }
+        let value = work
+            .get_attribute_info(object, &[AttributeType::Value])
+            .during("ask whether a value is readable")?;
+        if value
+            .iter()
+            .any(|info| matches!(info, AttributeInfo::Available(_)))
+        {
+            let text = format!(
+                "the module would return the value of {what} in clear: it cannot hold shares, use another one"
+            );
+            return Err(Fault::refuse(ErrorClass::ModuleUnfit, text));
+        }
+        Ok(())
+    }
+
+    fn private_key(&mut self, key: Resident) -> Outcome<ObjectHandle> {
+        self.resident(ObjectClass::PRIVATE_KEY, key.label())
+    }
+
+    fn kek(&mut self, compartment: &str) -> Outcome<ObjectHandle> {
+        self.resident(ObjectClass::SECRET_KEY, &kek_label(compartment))
+    }
+
+    fn mac_key(&mut self) -> Outcome<ObjectHandle> {
+        self.resident(ObjectClass::SECRET_KEY, MAC_LABEL)
+    }
+
+    fn create_secret(
+        &mut self,
+        label: &str,
+        mechanism: &Mechanism<'_>,
+        template: Vec<Attribute>,
+    ) -> Outcome<()> {
+        if self.find(ObjectClass::SECRET_KEY, label)?.is_none() {
+            self.work()?
+                .generate_key(mechanism, &template)
+                .during("generate a resident key")?;
+        }
+        self.resident(ObjectClass::SECRET_KEY, label).map(|_| ())
+    }
+
+    fn hmac_with(&mut self, key: ObjectHandle, message: &[u8]) -> Outcome<[u8; 32]> {
+        let mac = self
+            .work()?
+            .sign(&Mechanism::Sha256Hmac, key, message)
+            .during("compute a MAC")?;
+        mac.try_into().map_err(|_| {
+            Fault::refuse(
+                ErrorClass::ModuleUnfit,
+                "the module's HMAC-SHA256 is not 32 bytes",
+            )
+        })
+    }
+}
+
+impl Hsm for Token {
+    type Object = ObjectHandle;
+
+    fn ready(&mut self) -> Outcome<Identity> {
+        let known = self.live.is_some();
+        let live = self.live()?;
+        if known {
+            // A heartbeat on an idle token must notice that it was taken away.
+            live.home
+                .get_session_info()
+                .during("ask after the session")?;
+        }
+        Ok(live.identity.clone())
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn recover(&mut self, reaction: Reaction) -> Outcome<()> {
+        self.recover_from(reaction)
+    }
+
+    fn unlatch(&mut self) -> Outcome<()> {
+        self.settings.pin.unlatch().map_err(|error| Fault {
+            reaction: Reaction::Refuse,
+            error,
+        })
+    }
+
+    fn create(&mut self, key: Resident) -> Outcome<()> {
+        if self.find(ObjectClass::PRIVATE_KEY, key.label())?.is_none() {
+            let mechanism = match key {
+                Resident::RsaSeal => Mechanism::RsaPkcsKeyPairGen,
+                _ => Mechanism::EccKeyPairGen,
+            };
+            let id = random_id();
+            let templates = (objects::public(key, &id), objects::private(key, &id));
+            self.work()?
+                .generate_key_pair(&mechanism, &templates.0, &templates.1)
+                .during("generate a resident key pair")?;
+        }
+        self.private_key(key).map(|_| ())
+    }
+
+    fn create_mac(&mut self) -> Outcome<()> {
+        self.create_secret(
+            MAC_LABEL,
+            &Mechanism::GenericSecretKeyGen,
+            objects::mac(MAC_LABEL, &random_id()),
+        )
+    }
+
+    fn create_kek(&mut self, compartment: &str) -> Outcome<()> {
+        let label = kek_label(compartment);
+        if self.handles.contains_key(&label) {
+            return Ok(());
+        }
+        let template = objects::kek(&label, &random_id());
+        self.create_secret(&label, &Mechanism::AesKeyGen, template)
+    }
+
+    fn public(&mut self, key: Resident) -> Outcome<Public> {
+        let private = self.private_key(key)?;
+        let work = self.work()?;
+        // The pair is joined by CKA_ID: a public object of the same name that an intruder made is not read.
+        let id = work
+            .get_attributes(private, &[AttributeType::Id])
+            .during("read a key's id")?;
+        let template: Vec<_> = id
+            .into_iter()
+            .chain([
+                Attribute::Class(ObjectClass::PUBLIC_KEY),
+                Attribute::Token(true),
+            ])
+            .collect();
+        let found = work.find_objects(&template).during("find a public key")?;
+        let [public] = found.as_slice() else {
+            let class = if found.is_empty() {
+                ErrorClass::ObjectsMissing
+            } else {
+                ErrorClass::DuplicateObject
+            };
+            return Err(Fault::refuse(
+                class,
+                format!(
+                    "{} public keys belong to {} on the token, not one",
+                    found.len(),
+                    key.label()
+                ),
+            ));
+        };
+        let wanted = [
+            AttributeType::EcPoint,
+            AttributeType::Modulus,
+            AttributeType::PublicExponent,
+        ];
+        let attributes = work
+            .get_attributes(*public, &wanted)
+            .during("read a public key")?;
+        read_public(key, attributes)
+    }
+
+    fn derive(
+        &mut self,
+        own: Resident,
+        peer: &Point,
+        kdf: Kdf,
+        context: &[u8; 32],
+    ) -> Outcome<ObjectHandle> {
+        let base = self.private_key(own)?;
+        let home = &self.live()?.home;
+        match kdf {
+            Kdf::X963Sha256 => {
+                let params = Ecdh1DeriveParams::new(EcKdf::sha256(context), peer.as_bytes());
+                home.derive_key(
+                    &Mechanism::Ecdh1Derive(params),
+                    base,
+                    &objects::session_key(),
+                )
+                .during("derive a session key")
+            }
+            Kdf::NullCbc => {
+                let params = Ecdh1DeriveParams::new(EcKdf::null(), peer.as_bytes());
+                let agreed = home
+                    .derive_key(&Mechanism::Ecdh1Derive(params), base, &objects::agreed())
+                    .during("agree on a secret")?;
+                let bind = Mechanism::AesCbcEncryptData(AesCbcDeriveParams::new([0; 16], context));
+                let key = home
+                    .derive_key(&bind, agreed, &objects::session_key())
+                    .during("derive a session key");
+                let destroyed = home
+                    .destroy_object(agreed)
+                    .during("destroy an agreed secret");
+                let key = key?;
+                destroyed?;
+                Ok(key)
+            }
+        }
+    }
+
+    fn import(&mut self, agent: &RsaPublic) -> Outcome<ObjectHandle> {
+        let (modulus, exponent) = agent.components();
+        self.live()?
+            .home
+            .create_object(&objects::agent_key(modulus, exponent))
+            .during("import an agent's key")
+    }
+
+    fn generate_probe(&mut self) -> Outcome<ObjectHandle> {
+        let mut template = objects::share();
+        template.push(Attribute::ValueLen(objects::ulong(objects::SHARE_LEN)));
+        self.work()?
+            .generate_key(&Mechanism::GenericSecretKeyGen, &template)
+            .during("generate a self-test's secret")
+    }
+
+    fn unwrap(
+        &mut self,
+        wrapper: Wrapper<'_, ObjectHandle>,
+        wrapped: &[u8],
+    ) -> Outcome<ObjectHandle> {
+        let (key, mechanism) = match wrapper {
+            Wrapper::Kek(compartment) => (self.kek(compartment)?, Mechanism::AesKeyWrap),
+            Wrapper::Session(key) => (key, Mechanism::AesKeyWrap),
+            Wrapper::RsaSeal(hash) => (self.private_key(Resident::RsaSeal)?, oaep(hash)),
+            Wrapper::RsaAgent(..) => {
+                return Err(Fault::refuse(
+                    ErrorClass::Device,
+                    "an agent's public key cannot unwrap",
+                ));
+            }
+        };
+        self.live()?;
+        let live = self.live.as_ref().expect("connected just above");
+        live.work
+            .unwrap_key(&mechanism, key, wrapped, &self.share_template)
+            .during("unwrap a share")
+    }
+
+    fn wrap(
+        &mut self,
+        wrapper: Wrapper<'_, ObjectHandle>,
+        share: ObjectHandle,
+    ) -> Outcome<Vec<u8>> {
+        let (key, mechanism, length) = match wrapper {
+            Wrapper::Kek(compartment) => (
+                self.kek(compartment)?,
+                Mechanism::AesKeyWrap,
+                Some(custody::session::WRAPPED_RECORD_BYTES),
+            ),
+            Wrapper::Session(key) => (
+                key,
+                Mechanism::AesKeyWrap,
+                Some(custody::session::WRAPPED_RECORD_BYTES),
+            ),
+            Wrapper::RsaAgent(key, hash) => (key, oaep(hash), None),
+            Wrapper::RsaSeal(_) => {
+                return Err(Fault::refuse(
+                    ErrorClass::Device,
+                    "shares are never wrapped to the seal key",
+                ));
+            }
+        };
+        let mut wrapped = self
+            .work()?
+            .wrap_key(&mechanism, key, share)
+            .during("wrap a share")?;
+        // The binding returns its whole buffer, sized by the module's first answer, which may be larger than what was written.
+        if let Some(length) = length {
+            if wrapped.len() < length {
+                return Err(Fault::refuse(
+                    ErrorClass::ModuleUnfit,
+                    "the module wraps a 64-byte share to less than 72 bytes",
+                ));
+            }
+            wrapped.truncate(length);
+        }
+        Ok(wrapped)
+    }
+
+    fn read_back(&mut self, object: ObjectHandle, kind: Kind) -> Outcome<()> {
+        let what = match kind {
+            Kind::Share => "an unwrapped share",
+            Kind::SessionKey => "a derived session key",
+        };
+        self.compare(object, &objects::expected(kind), what)
+    }
+
+    fn destroy(&mut self, object: ObjectHandle) -> Outcome<()> {
+        self.work()?
+            .destroy_object(object)
+            .during("destroy a session object")
+    }
+
+    fn hmac(&mut self, key: MacKey<ObjectHandle>, message: &[u8]) -> Outcome<[u8; 32]> {
+        let key = match key {
+            MacKey::Own => self.mac_key()?,
+            MacKey::Share(share) => share,
+        };
+        self.hmac_with(key, message)
+    }
+
+    fn hmac_matches(&mut self, message: &[u8], mac: &[u8; 32]) -> Outcome<bool> {
+        use cryptoki::error::{Error, RvError};
+        let key = self.mac_key()?;
+        match self
+            .work()?
+            .verify(&Mechanism::Sha256Hmac, key, message, mac)
+        {
+            Ok(()) => Ok(true),
+            Err(Error::Pkcs11(RvError::SignatureInvalid | RvError::SignatureLenRange, _)) => {
+                Ok(false)
+            }
+            Err(error) => Err(rv::fault("verify a MAC", &error)),
+        }
+    }
+
+    fn sign(&mut self, key: Resident, message: &[u8]) -> Outcome<[u8; 64]> {
+        let key = self.private_key(key)?;
+        let signature = self
+            .work()?
+            .sign(&Mechanism::Ecdsa, key, &sha256(message))
+            .during("sign")?;
+        signature.try_into().map_err(|_| {
+            Fault::refuse(
+                ErrorClass::ModuleUnfit,
+                "the module's ECDSA signature is not r and s of 32 bytes",
+            )
+        })
+    }
+
+    fn read_data(&mut self, name: DataObject) -> Outcome<Vec<Vec<u8>>> {
+        let work = self.work()?;
+        let mut values = Vec::new();
+        for object in work
+            .find_objects(&data_template(name))
+            .during("find a data object")?
+        {
+            for attribute in work
+                .get_attributes(object, &[AttributeType::Value])
+                .during("read a data object")?
+            {
+                if let Attribute::Value(value) = attribute {
+                    values.push(value);
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    fn replace_data(&mut self, name: DataObject, value: &[u8]) -> Outcome<()> {
+        let work = self.work()?;
+        let older = work
+            .find_objects(&data_template(name))
+            .during("find a data object")?;
+        let mut template = data_template(name);
+        template.push(Attribute::Value(value.to_vec()));
+        work.create_object(&template)
+            .during("write a data object")?;
+        for object in older {
+            work.destroy_object(object)
+                .during("remove an older data object")?;
+        }
+        Ok(())
+    }
+}
+
+fn kek_label(compartment: &str) -> String {
+    format!("tacit/kek/{compartment}")
+}
+
+fn random_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    SystemRandom::new()
+        .fill(&mut id)
+        .expect("aws-lc's generator does not fail once it is seeded");
+    id
+}
+
+fn is_true(attribute: &Attribute) -> bool {
+    matches!(
+        attribute,
+        Attribute::Sensitive(true)
+            | Attribute::Extractable(true)
+            | Attribute::Sign(true)
+            | Attribute::Wrap(true)
+            | Attribute::Unwrap(true)
+    )
+}
+
+fn oaep(hash: OaepHash) -> Mechanism<'static> {
+    let (hash, mgf) = match hash {
+        OaepHash::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
+        OaepHash::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
+    };
+    Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mgf, PkcsOaepSource::empty()))
+}
+
+fn data_template(name: DataObject) -> Vec<Attribute> {
+    vec![
+        Attribute::Class(ObjectClass::DATA),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Application(b"tacit".to_vec()),
+        Attribute::Label(name.label().as_bytes().to_vec()),
+    ]
+}
+
+fn read_public(key: Resident, attributes: Vec<Attribute>) -> Outcome<Public> {
+    let unfit = |rule: String| {
+        Fault::refuse(
+            ErrorClass::ModuleUnfit,
+            format!("the public key {} on the token {rule}", key.label()),
+        )
+    };
+    if key == Resident::RsaSeal {
+        let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
+        for attribute in attributes {
+            match attribute {
+                Attribute::Modulus(value) => modulus = value,
+                Attribute::PublicExponent(value) => exponent = value,
+                _ => {}
+            }
+        }
+        return RsaPublic::from_components(&modulus, &exponent)
+            .map(Public::Rsa)
+            .map_err(|error| unfit(format!("is refused: {error}")));
+    }
+    let point = attributes
+        .into_iter()
+        .find_map(|attribute| match attribute {
+            Attribute::EcPoint(point) => Some(point),
+            _ => None,
+        });
+    let point = point.ok_or_else(|| unfit("has no CKA_EC_POINT".into()))?;
+    // PKCS#11 wants a DER OCTET STRING; some modules give the bare point.
+    let bare = point
+        .strip_prefix(&[0x04, 65])
+        .filter(|rest| rest.len() == 65)
+        .unwrap_or(&point);
+    Point::parse(bare)
+        .map(Public::Ec)
+        .map_err(|error| unfit(format!("is refused: {error}")))
+}

@@ -1,0 +1,301 @@
+//! The token process's loop: read all frames that are there, do them in order, write the answers together.
+//!
+//! One thread does this and calls the module; a second one only watches the clock. On its own socket it serves a few
+//! connections by turns, each by the uid that the operator allowed.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use crate::error::{ErrorClass, HsmError};
+use crate::exit;
+use crate::kernel::Kernel;
+use crate::token::Hsm;
+use crate::wire::{
+    Answer, FRAME_MAX, Request, WireError, parse_frame, parse_request, write_answer,
+};
+
+/// Requests done before their answers are written: a longer run would only make the first one wait.
+const BATCH_MAX: usize = 32;
+/// Connections on a token process's own socket: the daemon, its successor during an upgrade, `hsmd init`, `doctor`.
+const CONNECTIONS_MAX: usize = 8;
+/// A peer that does not take its answers for this long is dropped: it would hold up the others.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// `init` may generate several RSA keys, each of which takes seconds on a real token.
+const INIT_FACTOR: u32 = 24;
+
+/// Ends the process when a request takes longer than the token's deadline: a hung vendor library cannot be interrupted.
+#[derive(Debug, Clone)]
+pub struct Watchdog {
+    /// Milliseconds since `start` at which the request in work must be done; 0 when none is.
+    due: Arc<AtomicU64>,
+    start: Instant,
+    timeout: Duration,
+}
+
+impl Watchdog {
+    /// Starts the watching thread.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(timeout: Duration) -> io::Result<Watchdog> {
+        let watchdog = Watchdog {
+            due: Arc::new(AtomicU64::new(0)),
+            start: Instant::now(),
+            timeout,
+        };
+        let watching = watchdog.clone();
+        let nap = (timeout / 8).clamp(Duration::from_millis(5), Duration::from_millis(250));
+        std::thread::Builder::new()
+            .name("watchdog".into())
+            .spawn(move || {
+                loop {
+                    std::thread::sleep(nap);
+                    watching.bite_if_due();
+                }
+            })?;
+        Ok(watchdog)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn enter(&self, request: &Request<'_>) {
+        let factor = if matches!(request, Request::Init) {
+            INIT_FACTOR
+        } else {
+            1
+        };
+        let budget = u64::try_from((self.timeout * factor).as_millis()).unwrap_or(u64::MAX);
+        self.due
+            .store((self.now() + budget).max(1), Ordering::Relaxed);
+    }
+
+    fn leave(&self) {
+        self.due.store(0, Ordering::Relaxed);
+    }
+
+    fn bite_if_due(&self) {
+        let due = self.due.load(Ordering::Relaxed);
+        if due == 0 || self.now() < due {
+            return;
+        }
+        // Exit handlers of the hung library may hang as well: SIGKILL follows whatever they do.
+        let _ = std::thread::Builder::new().spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+        });
+        end(exit::HANG);
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the watchdog's whole purpose; main is inside the hung library"
+)]
+fn end(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+/// Why serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// EOF, or `Shutdown`.
+    InOrder,
+    /// The token failed its self-test.
+    TokenFailed,
+}
+
+/// One peer with its buffers, which are kept so that a request allocates nothing for them.
+struct Peer {
+    stream: UnixStream,
+    input: Vec<u8>,
+    filled: usize,
+    out: Vec<u8>,
+}
+
+enum Step {
+    Go,
+    Close,
+    End(Ended),
+}
+
+impl Peer {
+    fn new(stream: UnixStream) -> io::Result<Peer> {
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        Ok(Peer {
+            stream,
+            input: vec![0; FRAME_MAX + 4],
+            filled: 0,
+            out: Vec::with_capacity(FRAME_MAX),
+        })
+    }
+
+    /// Reads what is there (blocking until something is) and does all complete requests.
+    fn turn<H: Hsm>(&mut self, kernel: &mut Kernel<H>, watchdog: &Watchdog) -> Step {
+        match self.stream.read(&mut self.input[self.filled..]) {
+            Ok(0) => return Step::Close,
+            Ok(read) => self.filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Step::Go,
+            Err(_) => return Step::Close,
+        }
+        let mut used = 0;
+        loop {
+            match self.batch(&mut used, kernel, watchdog) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(step) => return step,
+            }
+        }
+        self.input.copy_within(used..self.filled, 0);
+        self.filled -= used;
+        Step::Go
+    }
+
+    /// Does up to [`BATCH_MAX`] requests and writes their answers; says how many.
+    fn batch<H: Hsm>(
+        &mut self,
+        used: &mut usize,
+        kernel: &mut Kernel<H>,
+        watchdog: &Watchdog,
+    ) -> Result<usize, Step> {
+        let mut done = 0;
+        let mut end = None;
+        while done < BATCH_MAX && end.is_none() {
+            let frame = match parse_frame(&self.input[*used..self.filled]) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) => return Err(Step::Close),
+            };
+            *used += frame.taken;
+            done += 1;
+            let answer = match parse_request(frame.body) {
+                Ok(request) => {
+                    watchdog.enter(&request);
+                    let answer = kernel.handle(&request);
+                    watchdog.leave();
+                    if matches!(request, Request::Shutdown) {
+                        end = Some(Ended::InOrder);
+                    }
+                    answer
+                }
+                Err(error) => refused(error),
+            };
+            if kernel.has_failed() {
+                end = Some(Ended::TokenFailed);
+            }
+            if let Err(error) = write_answer(&mut self.out, frame.id, &answer) {
+                // Only a state or text past the bound; the caller must hear something.
+                let _ = write_answer(&mut self.out, frame.id, &refused(error));
+            }
+        }
+        let written = self.stream.write_all(&self.out);
+        self.out.clear();
+        match (end, written) {
+            (Some(end), _) => Err(Step::End(end)),
+            (None, Err(_)) => Err(Step::Close),
+            (None, Ok(())) => Ok(done),
+        }
+    }
+}
+
+fn refused(error: WireError) -> Answer {
+    Answer::Failed(HsmError::new(ErrorClass::BadRequest, error.to_string()))
+}
+
+/// Serves the one connection that a supervisor gave, until it ends.
+///
+/// # Errors
+/// The socket cannot be set up.
+pub fn serve_stream<H: Hsm>(
+    stream: UnixStream,
+    kernel: &mut Kernel<H>,
+    watchdog: &Watchdog,
+) -> io::Result<Ended> {
+    let mut peer = Peer::new(stream)?;
+    loop {
+        match peer.turn(kernel, watchdog) {
+            Step::Go => {}
+            Step::Close => return Ok(Ended::InOrder),
+            Step::End(ended) => return Ok(ended),
+        }
+    }
+}
+
+/// Serves connections on the process's own socket, from the allowed uids alone.
+///
+/// # Errors
+/// The listener fails.
+pub fn serve_listener<H: Hsm>(
+    listener: &UnixListener,
+    allowed: &[u32],
+    kernel: &mut Kernel<H>,
+    watchdog: &Watchdog,
+) -> io::Result<Ended> {
+    let mut peers: Vec<Peer> = Vec::new();
+    loop {
+        let ready = wait(listener, &peers)?;
+        let (accept, ready) = ready
+            .split_first()
+            .expect("the listener is always asked about");
+        let mut closed = Vec::new();
+        for (at, (peer, ready)) in peers.iter_mut().zip(ready).enumerate() {
+            if !ready {
+                continue;
+            }
+            match peer.turn(kernel, watchdog) {
+                Step::Go => {}
+                Step::Close => closed.push(at),
+                // A peer may not end a service that others use; only its own connection.
+                Step::End(Ended::InOrder) => closed.push(at),
+                Step::End(Ended::TokenFailed) => return Ok(Ended::TokenFailed),
+            }
+        }
+        for at in closed.into_iter().rev() {
+            peers.remove(at);
+        }
+        if *accept && let Some(peer) = admit(listener, allowed, peers.len())? {
+            peers.push(peer);
+        }
+    }
+}
+
+fn wait(listener: &UnixListener, peers: &[Peer]) -> io::Result<Vec<bool>> {
+    let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    fds.extend(
+        peers
+            .iter()
+            .map(|peer| PollFd::new(peer.stream.as_fd(), PollFlags::POLLIN)),
+    );
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(nix::Error::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(fds.iter().map(|fd| fd.any().unwrap_or(false)).collect())
+}
+
+/// Accepts a connection, unless its uid is not allowed or too many are open: then it is closed at once.
+fn admit(listener: &UnixListener, allowed: &[u32], open: usize) -> io::Result<Option<Peer>> {
+    let (stream, _) = match listener.accept() {
+        Ok(accepted) => accepted,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let uid = getsockopt(&stream, PeerCredentials)
+        .map_err(io::Error::from)?
+        .uid();
+    if !allowed.contains(&uid) || open >= CONNECTIONS_MAX {
+        tracing::warn!(uid, open, "connection refused");
+        return Ok(None);
+    }
+    stream.set_nonblocking(false)?;
+    Peer::new(stream).map(Some)
+}
