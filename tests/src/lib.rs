@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod canary;
+pub mod fixture;
 pub mod http;
 pub mod process;
 pub mod sdk;
