@@ -6,13 +6,16 @@
 //! link the HSM.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod clock;
+pub mod config;
 pub mod http1;
 pub mod inject;
 pub mod keys;
 pub mod listen;
 pub mod metrics;
 pub mod pipeline;
+pub mod probe;
 pub mod relay;
 pub mod respond;
 pub mod route;

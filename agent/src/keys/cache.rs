@@ -48,8 +48,8 @@ struct State {
     /// How often a refresh ended, and when and how the last failed one did.
     attempts: u64,
     failure: Option<(Duration, Refusal)>,
-    /// Leases granted before this revision are not kept: the grant and a revoke may have crossed on the way.
-    floor: u64,
+    /// Leases that this daemon granted before this revision are not kept: the grant and a revoke may have crossed on the way.
+    floor: (usize, u64),
 }
 
 #[derive(Clone)]
@@ -89,12 +89,22 @@ impl Cache {
         self.inner.refresh(&entry, wanted).await.map(drop)
     }
 
-    /// Ends every lease of the key whose version `ends` names, at once, and refuses grants from before `revision`.
-    pub fn end(&self, key_id: &KeyId, revision: u64, ends: impl Fn(u32) -> bool) -> bool {
+    /// Ends every lease of the key whose version `ends` names, at once, and refuses grants of daemon `source` from before `revision`.
+    pub fn end(
+        &self,
+        key_id: &KeyId,
+        (source, revision): (usize, u64),
+        ends: impl Fn(u32) -> bool,
+    ) -> bool {
         let mut ended = false;
         for entry in self.inner.entries_of(key_id) {
             let mut state = entry.lock();
-            state.floor = state.floor.max(revision);
+            let before = if state.floor.0 == source {
+                state.floor.1
+            } else {
+                0
+            };
+            state.floor = (source, revision.max(before));
             if state
                 .held
                 .as_ref()
@@ -108,7 +118,7 @@ impl Cache {
     }
 
     /// Ends every lease of keys for which `keep` is false.
-    pub fn retain(&self, revision: u64, keep: impl Fn(&KeyId) -> bool) {
+    pub fn retain(&self, at: (usize, u64), keep: impl Fn(&KeyId) -> bool) {
         let ids: Vec<KeyId> = self
             .inner
             .lock()
@@ -116,8 +126,22 @@ impl Cache {
             .map(|wanted| wanted.key_id.clone())
             .collect();
         for id in ids.iter().filter(|id| !keep(id)) {
-            self.end(id, revision, |_| true);
+            self.end(id, at, |_| true);
         }
+    }
+
+    /// What is held of the key in another version than `current`.
+    pub fn behind(&self, key_id: &KeyId, current: u32) -> Vec<Wanted> {
+        let entries = self.inner.lock();
+        let behind = entries.iter().filter(|(wanted, entry)| {
+            wanted.key_id == *key_id
+                && entry
+                    .lock()
+                    .held
+                    .as_ref()
+                    .is_some_and(|held| held.lease.version != current)
+        });
+        behind.map(|(wanted, _)| wanted.clone()).collect()
     }
 
     /// The versions held now, expired ones left out.
@@ -149,6 +173,12 @@ impl Cache {
                 state.held = None;
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cache")
     }
 }
 
@@ -212,7 +242,7 @@ impl Inner {
             let mut state = entry.lock();
             state.attempts += 1;
             match granted {
-                Ok(lease) if lease.revision < state.floor => {
+                Ok(lease) if lease.source == state.floor.0 && lease.revision < state.floor.1 => {
                     state.failure = Some((now, OVERTAKEN));
                 }
                 Ok(lease) => {
@@ -250,10 +280,9 @@ impl Inner {
             };
             if matches!(inner.look(&entry), Look::Stale(_))
                 && inner.waits_for_retry(&entry).is_none()
+                && let Err(refusal) = inner.refresh(&entry, &wanted).await
             {
-                if let Err(refusal) = inner.refresh(&entry, &wanted).await {
-                    tracing::warn!(key = %wanted.key_id, code = refusal.code.name(), "lease not refreshed");
-                }
+                tracing::warn!(key = %wanted.key_id, code = refusal.code.name(), "lease not refreshed");
             }
         });
     }

@@ -18,12 +18,20 @@ pub struct Fixed {
 
 impl Fixed {
     /// Moves `key` into the arena, bound to the route's own origin.
+    ///
+    /// # Errors
+    /// [`ArenaError`] when the arena is full.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "moves a development key into the arena"
+    )]
     pub fn new(wanted: &Wanted, key: Secret<[u8]>, arena: &Arena) -> Result<Self, ArenaError> {
         let mut slot = arena.slot(key.len())?;
         slot.expose_mut().copy_from_slice(key.expose());
         let lease = Lease {
             key_id: wanted.key_id.clone(),
             version: 0,
+            source: 0,
             revision: 0,
             provider: wanted.provider.clone(),
             upstreams: vec![Upstream::Origin(wanted.origin.clone())],

@@ -14,6 +14,7 @@ use crate::respond::Refusal;
 
 pub mod cache;
 pub mod fixed;
+pub mod hsmd;
 
 /// What a route asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +34,8 @@ pub struct Lease {
     pub key_id: KeyId,
     /// Which version.
     pub version: u32,
+    /// Which daemon granted it; revisions of different daemons have nothing to do with each other.
+    pub source: usize,
     /// Store revision at which it was granted; 0 for development sources.
     pub revision: u64,
     /// The provider that the opened header names.

@@ -1,0 +1,79 @@
+//! A gRPC channel over a Unix socket whose other end is who it should be.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto::v1::workload_client::WorkloadClient;
+use tokio::net::UnixStream;
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
+
+/// A connected local socket answers at once or not at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A daemon that was stopped with the connection open is noticed after this.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The workload client, with the metadata that every call must carry.
+pub type Client =
+    WorkloadClient<InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, Status>>>;
+
+/// Why there is no channel.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The socket or the HTTP/2 preface failed; the peer's user is checked here too.
+    #[error("the connection failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// The socket belongs to a user that no daemon of ours runs as.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the socket is served by user {uid}, which is neither root nor our own user nor hsmd_uid: somebody else took its place?"
+)]
+struct Stranger {
+    uid: u32,
+}
+
+/// Connects to the daemon at `path`, if it runs as root, as ourselves, or as `daemon_uid`.
+pub async fn client(path: &Path, daemon_uid: Option<u32>) -> Result<Client, ConnectError> {
+    let path = path.to_owned();
+    let connector = tower::service_fn(move |_: Uri| dial(path.clone(), daemon_uid));
+    let channel = Endpoint::from_static("http://hsmd")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .connect_with_connector(connector)
+        .await?;
+    let client: Client = WorkloadClient::with_interceptor(channel, mark as fn(_) -> _);
+    Ok(client
+        .max_decoding_message_size(proto::MESSAGE_MAX_BYTES)
+        .max_encoding_message_size(proto::MESSAGE_MAX_BYTES))
+}
+
+async fn dial(path: PathBuf, daemon_uid: Option<u32>) -> io::Result<TokioIo<UnixStream>> {
+    let stream = UnixStream::connect(&path).await?;
+    let uid = stream.peer_cred()?.uid();
+    let known = uid == 0 || uid == nix::unistd::geteuid().as_raw() || Some(uid) == daemon_uid;
+    if !known {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            Stranger { uid },
+        ));
+    }
+    Ok(TokioIo::new(stream))
+}
+
+/// What a web client that was tricked into talking to the socket could not add.
+fn mark(mut request: Request<()>) -> Result<Request<()>, Status> {
+    request.metadata_mut().insert(
+        proto::CLIENT_KEY,
+        MetadataValue::from_static(proto::CLIENT_VALUE),
+    );
+    Ok(request)
+}

@@ -1,0 +1,72 @@
+//! Reports of how keys were used, every few seconds, and at once when a provider refused one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::{KeyUsage, ReportUsageRequest};
+use tonic::Request;
+
+use super::{Hsmd, HsmdError};
+use crate::usage::Usage;
+
+/// Fresh enough for `tacit usage`, rare enough to be free.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Rows in one message, well below the size bound.
+const ROWS_MAX: usize = 256;
+
+/// Reports for ever; dropped with the agent.
+pub async fn report(hsmd: Arc<Hsmd>, usage: Arc<Usage>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = usage.urgent.notified() => {}
+        }
+        hsmd.report_now(&usage).await;
+    }
+}
+
+impl Hsmd {
+    /// Reports what waits; what cannot be reported waits on.
+    pub async fn report_now(&self, usage: &Usage) {
+        let counts = usage.take();
+        if counts.is_empty() {
+            return;
+        }
+        let rows: Vec<KeyUsage> = counts
+            .iter()
+            .map(|((key_id, version, provider), counts)| KeyUsage {
+                key_id: key_id.clone(),
+                version: *version,
+                provider: provider.clone(),
+                ok: counts.ok,
+                refused: counts.refused,
+                failed: counts.failed,
+                credentials_rejected: counts.credentials_rejected,
+                last_used_ms: counts.last_used_ms,
+            })
+            .collect();
+        if let Err(error) = self.send_usage(rows).await {
+            tracing::debug!(
+                error = super::chain(&error),
+                "usage not reported; kept for the next time"
+            );
+            usage.put_back(counts);
+        }
+    }
+
+    async fn send_usage(&self, rows: Vec<KeyUsage>) -> Result<(), HsmdError> {
+        let connected = self.connected().await?;
+        let messages: Vec<ReportUsageRequest> = rows
+            .chunks(ROWS_MAX)
+            .map(|rows| ReportUsageRequest {
+                session_id: connected.session_id.to_vec(),
+                usage: rows.to_vec(),
+            })
+            .collect();
+        let mut request = Request::new(tokio_stream::iter(messages));
+        request.set_timeout(super::CALL_TIMEOUT);
+        connected.client.clone().report_usage(request).await?;
+        Ok(())
+    }
+}
