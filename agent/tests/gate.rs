@@ -29,7 +29,9 @@ async fn what_must_not_pass_is_refused_and_its_neighbour_passes() {
     let upstream = Upstream::start(dir.path(), &["localhost"], |mut conn| async move {
         while let Some(head) = conn.head().await {
             if field(&head, "transfer-encoding").is_some() {
-                conn.until(b"0\r\n\r\n").await.unwrap();
+                if conn.until(b"\r\n0\r\n").await.is_none() {
+                    return;
+                }
             } else if let Some(length) = field(&head, "content-length") {
                 conn.body(length.parse().unwrap()).await.unwrap();
             }
@@ -91,7 +93,7 @@ async fn what_must_not_pass_is_refused_and_its_neighbour_passes() {
     }
     // A chunked body is judged while it is under way, so an upstream may have seen those heads; nothing of them was ever completed.
     assert!(
-        !upstream.received().contains("0\r\n\r\n"),
+        !upstream.received().contains("\r\n0\r\n\r\n"),
         "no refused request was made to look complete"
     );
     assert!(!upstream.received().contains("organization"));
