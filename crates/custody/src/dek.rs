@@ -161,3 +161,17 @@ impl<'a> Envelope<'a> {
         self.ciphertext.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zeroize::ZeroizeOnDrop;
+
+    /// Does not compile when a dependency loses the feature that makes it wipe what it was keyed with. (polyval wipes
+    /// under its feature too, and has no trait that says so.)
+    #[test]
+    fn the_cipher_under_the_envelope_wipes_its_keys() {
+        fn wipes<T: ZeroizeOnDrop>() {}
+        wipes::<aes::Aes256>();
+        wipes::<ctr::CtrCore<aes::Aes256, ctr::flavors::Ctr32LE>>();
+    }
+}
