@@ -11,11 +11,20 @@ use crate::gf256;
 use crate::header::Header;
 use crate::manifest::Manifest;
 use crate::share::{RecordFault, ShareRecord};
+use crate::{CUSTODIANS_MAX, THRESHOLD_MIN};
 
 /// Why no DEK came out. Custodians are named by their 1-based index in the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CombineError {
+    /// The header breaks 2 ≤ t ≤ n ≤ 16. Parsing refuses it too; here it would give away a key to one token, or to none.
+    #[error("a threshold of {threshold} of {custodians} breaks 2 <= t <= n <= 16")]
+    Threshold {
+        /// The header's threshold.
+        threshold: u8,
+        /// How many custodians the header names.
+        custodians: usize,
+    },
     /// Not exactly t records.
     #[error("{found} shares given, the key needs exactly {needed}")]
     Count {
@@ -69,10 +78,20 @@ pub fn combine(
     manifest: &Manifest,
     records: &[(u8, ShareRecord)],
 ) -> Result<Dek, CombineError> {
-    if records.len() != usize::from(header.threshold) {
+    let (threshold, custodians) = (header.threshold, header.custodians.len());
+    if threshold < THRESHOLD_MIN
+        || usize::from(threshold) > custodians
+        || custodians > usize::from(CUSTODIANS_MAX)
+    {
+        return Err(CombineError::Threshold {
+            threshold,
+            custodians,
+        });
+    }
+    if records.len() != usize::from(threshold) {
         return Err(CombineError::Count {
             found: records.len(),
-            needed: header.threshold,
+            needed: threshold,
         });
     }
     for (at, (x, record)) in records.iter().enumerate() {
@@ -81,7 +100,7 @@ pub fn combine(
             .checked_sub(1)
             .and_then(|index| manifest.entries.get(index));
         let entry = entry
-            .filter(|_| usize::from(x) <= header.custodians.len())
+            .filter(|_| usize::from(x) <= custodians)
             .ok_or(CombineError::UnknownIndex { x })?;
         if records[..at].iter().any(|(other, _)| *other == x) {
             return Err(CombineError::Duplicate { x });
