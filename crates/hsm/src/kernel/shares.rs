@@ -113,7 +113,7 @@ impl<H: Hsm> Kernel<H> {
             compartment: ingest.compartment.to_owned(),
             fingerprint,
             header_hash: sha256(ingest.header),
-            sealer: header.sealer.clone(),
+            sealer: header.sealer,
         };
         let input = Journal::name(SEALED, ingest.sealed);
         let ingested = self.guarded(input, |kernel| kernel.take_in(&identity, ingest))?;

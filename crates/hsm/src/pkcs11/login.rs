@@ -39,23 +39,29 @@ impl Token {
         Ok(())
     }
 
+    /// The module, loaded once and never unloaded: vendors' libraries have threads that do not survive that.
     fn module(&mut self) -> Outcome<Pkcs11> {
-        if let Some(module) = &self.module {
-            return Ok(module.clone());
+        let module = match &self.module {
+            Some(module) => module.clone(),
+            None => {
+                let path = &self.settings.module;
+                let loaded = Pkcs11::new(path).map_err(|error| {
+                    let text = format!(
+                        "cannot load the PKCS#11 module {}: {error}: is it installed?",
+                        path.display()
+                    );
+                    Fault::refuse(ErrorClass::ModuleUnfit, text)
+                })?;
+                self.module.insert(loaded).clone()
+            }
+        };
+        if !self.initialised {
+            match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+                Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
+                Err(error) => return Err(rv::fault("initialise the module", &error)),
+            }
+            self.initialised = true;
         }
-        let path = &self.settings.module;
-        let module = Pkcs11::new(path).map_err(|error| {
-            let text = format!(
-                "cannot load the PKCS#11 module {}: {error}: is it installed?",
-                path.display()
-            );
-            Fault::refuse(ErrorClass::ModuleUnfit, text)
-        })?;
-        match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-            Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-            Err(error) => return Err(rv::fault("initialise the module", &error)),
-        }
-        self.module = Some(module.clone());
         Ok(module)
     }
 
@@ -166,7 +172,8 @@ impl Token {
             Reaction::Reinitialise => {
                 self.lost_objects();
                 self.live = None;
-                if let Some(module) = self.module.take() {
+                self.initialised = false;
+                if let Some(module) = self.module.clone() {
                     // It may say that it is not initialised: that is what is being repaired.
                     let _ = module.finalize();
                 }

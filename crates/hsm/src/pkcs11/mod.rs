@@ -55,6 +55,7 @@ struct Live {
 pub struct Token {
     settings: TokenSettings,
     module: Option<Pkcs11>,
+    initialised: bool,
     live: Option<Live>,
     epoch: u64,
     /// Handles of resident objects, by label. Dropped with the sessions: handles may change then.
@@ -88,6 +89,7 @@ impl Token {
         Token {
             settings,
             module: None,
+            initialised: false,
             live: None,
             epoch: 0,
             handles: HashMap::new(),

@@ -13,7 +13,7 @@ const RSA_BITS: u64 = 3072;
 pub(super) const SHARE_LEN: u64 = 64;
 
 pub(super) fn ulong(value: u64) -> cryptoki::types::Ulong {
-    cryptoki::types::Ulong::try_from(value).expect("lengths of keys fit in CK_ULONG")
+    value.into()
 }
 
 /// What every resident secret object has.
