@@ -35,7 +35,8 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    let (client, stored) = runtime.block_on(prepare(&token, dir.path()));
+    let config = config(&token, dir.path());
+    let (client, stored) = runtime.block_on(prepare(config.clone()));
     // Alternating halves, so that a busy neighbour on the machine hits both.
     let (mut raw_rates, mut protocol_rates) = (Vec::new(), Vec::new());
     for _ in 0..3 {
@@ -43,16 +44,17 @@ fn main() {
         protocol_rates.push(runtime.block_on(protocol(&client, &stored, seconds / 3.0)));
     }
     let single = runtime.block_on(single(&client, &stored));
+    runtime.block_on(client.shutdown());
+    let start = runtime.block_on(start_up(config));
     let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
     let (raw, protocol) = (best(&raw_rates), best(&protocol_rates));
     println!(
-        "{{\"raw_rewraps_per_s\":{raw:.0},\"protocol_rewraps_per_s\":{protocol:.0},\"share_of_raw\":{:.3},\"single_deliver_us\":{single:.0}}}",
+        "{{\"raw_rewraps_per_s\":{raw:.0},\"protocol_rewraps_per_s\":{protocol:.0},\"share_of_raw\":{:.3},\"single_deliver_us\":{single:.0},\"start_up_ms\":{start:.1}}}",
         protocol / raw
     );
-    runtime.block_on(client.shutdown());
 }
 
-async fn prepare(token: &TokenDir, dir: &Path) -> (TokenClient, hsm::wire::Ingested) {
+fn config(token: &TokenDir, dir: &Path) -> TokenConfig {
     let mut config = TokenConfig::new(&token.id, &token.module, &token.pin_file, dir.join("state"));
     config.token_label = Some(token.label.clone());
     config
@@ -60,6 +62,20 @@ async fn prepare(token: &TokenDir, dir: &Path) -> (TokenClient, hsm::wire::Inges
         .insert("SOFTHSM2_CONF".into(), token.conf.display().to_string());
     let own = std::env::current_exe().unwrap();
     config.program = Some(own.parent().unwrap().parent().unwrap().join("tacit-token"));
+    config
+}
+
+/// Milliseconds from nothing to a token process that is logged in and has read its descriptor.
+async fn start_up(config: TokenConfig) -> f64 {
+    let started = Instant::now();
+    let client = TokenClient::start(config);
+    client.health().wait_for(hsm::Health::is_up).await.unwrap();
+    let took = started.elapsed().as_secs_f64() * 1e3;
+    client.shutdown().await;
+    took
+}
+
+async fn prepare(config: TokenConfig) -> (TokenClient, hsm::wire::Ingested) {
     let client = TokenClient::start(config);
     let signed = SignedDescriptor::parse(&client.init().await.unwrap()).unwrap();
     let header = Header {

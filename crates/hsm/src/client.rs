@@ -1,6 +1,6 @@
 //! The daemon's handle on one custodian: async verbs over the pipelined protocol, with a deadline that frees the caller.
 //!
-//! A handle is cheap to clone; behind it one task owns the token process ([`crate::supervisor`]). No PKCS#11 runs here, and
+//! A handle is cheap to clone; behind it one task owns the token process (`supervisor.rs`). No PKCS#11 runs here, and
 //! nothing that passes through is a share, a key or a PIN: only ciphertext, MACs, names and public keys.
 //!
 //! After a restart of the token process its sessions are gone: `deliver` then says [`ErrorClass::UnknownSession`], and the

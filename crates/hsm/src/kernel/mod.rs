@@ -7,6 +7,7 @@
 
 mod init;
 mod journal;
+mod prove;
 mod sessions;
 mod shares;
 
@@ -273,6 +274,8 @@ impl<H: Hsm> Kernel<H> {
         digest: &[u8; 32],
         revoked: &[Revoked],
     ) -> Outcome<()> {
+        // Read again: another daemon that drives this token may have written since.
+        self.state = None;
         let now = self.state()?;
         let next = state::advance(now, revision, digest, revoked).map_err(refused)?;
         if next != *now {

@@ -1,0 +1,150 @@
+//! Finding objects by class and label, and believing them only with the attributes that they were made with.
+
+use cryptoki::object::{Attribute, AttributeInfo, AttributeType, ObjectClass, ObjectHandle};
+use custody::p256::Point;
+use custody::rsa::RsaPublic;
+
+use super::{During, Token, objects};
+use crate::error::ErrorClass;
+use crate::token::{Fault, Outcome, Public, Resident};
+
+impl Token {
+    /// The one object of this class and label; none and two are errors.
+    fn one(&mut self, class: ObjectClass, label: &str) -> Outcome<ObjectHandle> {
+        self.find(class, label)?.ok_or_else(|| {
+            Fault::refuse(
+                ErrorClass::ObjectsMissing,
+                format!(
+                    "the object {label} is missing on the token: run `hsmd init --config FILE`"
+                ),
+            )
+        })
+    }
+
+    pub(super) fn find(
+        &mut self,
+        class: ObjectClass,
+        label: &str,
+    ) -> Outcome<Option<ObjectHandle>> {
+        let template = [
+            Attribute::Class(class),
+            Attribute::Token(true),
+            Attribute::Label(label.as_bytes().to_vec()),
+        ];
+        let found = self
+            .work()?
+            .find_objects(&template)
+            .during("find an object")?;
+        match found.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(*one)),
+            _ => Err(Fault::refuse(
+                ErrorClass::DuplicateObject,
+                format!(
+                    "{} objects on the token are called {label}: remove those that are not ours",
+                    found.len()
+                ),
+            )),
+        }
+    }
+
+    /// A resident key that this process has examined: found, single, and with the attributes that it was made with.
+    pub(super) fn resident(&mut self, class: ObjectClass, label: &str) -> Outcome<ObjectHandle> {
+        if let Some(handle) = self.handles.get(label) {
+            return Ok(*handle);
+        }
+        let handle = self.one(class, label)?;
+        self.compare(handle, &objects::resident(), label)?;
+        self.handles.insert(label.to_owned(), handle);
+        Ok(handle)
+    }
+
+    /// Compares attributes, and asks for the size of the value: a module that would tell it, would tell the value.
+    pub(super) fn compare(
+        &mut self,
+        object: ObjectHandle,
+        expected: &[Attribute],
+        what: &str,
+    ) -> Outcome<()> {
+        let work = self.work()?;
+        let found = work
+            .get_attributes(object, &objects::types(expected))
+            .during("read attributes back")?;
+        for wanted in expected {
+            // An attribute that the object does not have (CKA_DECRYPT of an EC key) is as good as false.
+            let present = found
+                .iter()
+                .find(|attribute| attribute.attribute_type() == wanted.attribute_type());
+            if present.is_some_and(|present| present != wanted)
+                || (present.is_none() && is_true(wanted))
+            {
+                let text = format!(
+                    "the module ignores {wanted:?} of {what}: it cannot hold shares, use another one"
+                );
+                return Err(Fault::refuse(ErrorClass::ModuleUnfit, text));
+            }
+        }
+        let value = work
+            .get_attribute_info(object, &[AttributeType::Value])
+            .during("ask whether a value is readable")?;
+        if value
+            .iter()
+            .any(|info| matches!(info, AttributeInfo::Available(_)))
+        {
+            let text = format!(
+                "the module would return the value of {what} in clear: it cannot hold shares, use another one"
+            );
+            return Err(Fault::refuse(ErrorClass::ModuleUnfit, text));
+        }
+        Ok(())
+    }
+}
+
+fn is_true(attribute: &Attribute) -> bool {
+    matches!(
+        attribute,
+        Attribute::Sensitive(true)
+            | Attribute::Extractable(true)
+            | Attribute::Sign(true)
+            | Attribute::Wrap(true)
+            | Attribute::Unwrap(true)
+    )
+}
+
+/// A public key out of its attributes.
+pub(super) fn read_public(key: Resident, attributes: Vec<Attribute>) -> Outcome<Public> {
+    let unfit = |rule: String| {
+        Fault::refuse(
+            ErrorClass::ModuleUnfit,
+            format!("the public key {} on the token {rule}", key.label()),
+        )
+    };
+    if key == Resident::RsaSeal {
+        let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
+        for attribute in attributes {
+            match attribute {
+                Attribute::Modulus(value) => modulus = value,
+                Attribute::PublicExponent(value) => exponent = value,
+                _ => {}
+            }
+        }
+        return RsaPublic::from_components(&modulus, &exponent)
+            .map(Public::Rsa)
+            .map_err(|error| unfit(format!("is refused: {error}")));
+    }
+    let point = attributes
+        .into_iter()
+        .find_map(|attribute| match attribute {
+            Attribute::EcPoint(point) => Some(point),
+            _ => None,
+        });
+    let point = point.ok_or_else(|| unfit("has no CKA_EC_POINT".into()))?;
+    // PKCS#11 wants a DER OCTET STRING; some modules give the bare point.
+    let bare = point
+        .strip_prefix(&[0x04, 65])
+        .filter(|rest| rest.len() == 65)
+        .unwrap_or(&point);
+    Point::parse(bare)
+        .map(Public::Ec)
+        .map_err(|error| unfit(format!("is refused: {error}")))
+}
