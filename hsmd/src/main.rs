@@ -1,2 +1,100 @@
-//! (being built)
-fn main() {}
+//! `hsmd`: arguments, hardening, logs, configuration, then [`hsmd::run`].
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use hsmd::config::Config;
+use hsmd::run::NoTrustFile;
+use lifecycle::{logs, signals};
+
+/// Exit codes as in sysexits.h: the supervisor tells a mistake from a fault.
+const USAGE: u8 = 64;
+const CONFIG: u8 = 78;
+
+/// The Tacit daemon: holds provider keys as shares in HSM tokens and releases them, re-wrapped, to agents.
+#[derive(Debug, Parser)]
+#[command(name = "hsmd", version, about)]
+struct Args {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/tacit/hsmd.toml"
+    )]
+    config: PathBuf,
+    /// Check the configuration file and exit.
+    #[arg(long)]
+    check: bool,
+    /// Write the bound addresses to this file, as JSON, once everything is bound.
+    #[arg(long, value_name = "FILE")]
+    announce: Option<PathBuf>,
+    /// Log as JSON lines instead of text. The filter is taken from TACIT_LOG.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create what is missing on each token, print fingerprints, write custodians.json. A second run changes nothing.
+    Init,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // To standard output for --help and --version, to standard error otherwise; a closed one is nobody's fault.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = secret::process::forbid_dumps()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| runtime.map_err(anyhow::Error::from))
+        .and_then(|runtime| runtime.block_on(start(args)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(
+                clippy::print_stderr,
+                reason = "the last word of a daemon that could not start, whatever its log filter"
+            )]
+            {
+                eprintln!("hsmd: {error:#}");
+            }
+            let config = error.is::<NoTrustFile>() || error.is::<hsmd::config::ConfigError>();
+            ExitCode::from(if config { CONFIG } else { 1 })
+        }
+    }
+}
+
+async fn start(args: Args) -> anyhow::Result<()> {
+    let signals = signals::Signals::register()?;
+    logs::init(
+        if args.log_json {
+            logs::Format::Json
+        } else {
+            logs::Format::Text
+        },
+        None,
+    )?;
+    let config = Config::read(&args.config)?;
+    match args.command {
+        Some(Command::Init) => hsmd::init::run(&config, &mut std::io::stdout()).await,
+        None if args.check => Ok(()),
+        None => hsmd::run::run(config, &args.config, args.announce.as_deref(), signals).await,
+    }
+}

@@ -1,0 +1,552 @@
+//! Agents that are connected or hold leases: their sessions, what they hold, what they have acknowledged.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proto::v1::Command;
+use proto::v1::command::Kind as CommandKind;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock;
+use crate::custodians::SessionSeed;
+use crate::policy::Caller;
+use crate::refusal::{Code, Refusal};
+
+/// Sessions of one user. An agent has one; a node with a hundred pods of one uid still fits.
+const SESSIONS_PER_UID_MAX: usize = 128;
+/// Sessions of this daemon: token processes keep as many derived keys.
+const SESSIONS_MAX: usize = 1024;
+/// A session without a stream, a lease or a call for this long is forgotten.
+pub const IDLE: Duration = Duration::from_secs(3600);
+/// How long an agent may take to carry out a command.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// One lease as the daemon remembers it.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// Boot time at which its last use ends, grace included.
+    ends: Duration,
+}
+
+/// One agent's session.
+#[derive(Debug)]
+struct Session {
+    seed: SessionSeed,
+    caller: Caller,
+    name: String,
+    version: String,
+    instance: [u8; 16],
+    key_ids: Vec<String>,
+    opened_at: i64,
+    last_seen: Duration,
+    leases: HashMap<(String, u32), Held>,
+    in_use: Vec<(String, u32)>,
+    acknowledged: u64,
+    /// The open Watch stream, by its number, so that an old stream's end does not close a newer one.
+    stream: Option<(u64, mpsc::Sender<Command>)>,
+}
+
+/// What an agent says of itself when it opens a session.
+#[derive(Debug, Clone)]
+pub struct Introduction {
+    /// Its name; may be empty.
+    pub name: String,
+    /// Version of its build.
+    pub version: String,
+    /// Random per start.
+    pub instance: [u8; 16],
+    /// Keys that its routes name.
+    pub key_ids: Vec<String>,
+}
+
+/// One agent, for people.
+#[derive(Debug, Clone)]
+pub struct AgentView {
+    /// Name, or `uid-PID`.
+    pub name: String,
+    /// Version of its build.
+    pub version: String,
+    /// Its caller.
+    pub caller: Caller,
+    /// Whether a Watch stream is open.
+    pub connected: bool,
+    /// Unix seconds.
+    pub opened_at: i64,
+    /// Newest revision that it has acted on.
+    pub acknowledged: u64,
+    /// What it holds.
+    pub in_use: Vec<(String, u32)>,
+    /// Random per start.
+    pub instance: [u8; 16],
+    /// Keys that its routes name.
+    pub key_ids: Vec<String>,
+}
+
+/// How far a change has reached the agents that it affects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// Agents that held an affected version when the change was made.
+    pub agents: u32,
+    /// Of those, how many have acted on it.
+    pub acknowledged: u32,
+    /// Of those that have not: without a stream now.
+    pub not_connected: u32,
+    /// Boot time at which the last affected lease ends; `None` when none is left.
+    pub ends: Option<Duration>,
+}
+
+impl Reach {
+    /// Whether nothing is left to wait for.
+    pub fn complete(&self) -> bool {
+        self.ends.is_none()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    sessions: HashMap<[u8; 16], Session>,
+    commands: HashMap<u64, oneshot::Sender<(bool, String)>>,
+    next_command: u64,
+    next_stream: u64,
+}
+
+/// All agents.
+#[derive(Debug)]
+pub struct Agents {
+    inner: Mutex<Inner>,
+    /// Ticks on every acknowledgement and disconnection, for those who wait for a change to reach everybody.
+    ticks: watch::Sender<u64>,
+}
+
+/// The agents that one change affects, as they stood when it was made.
+#[derive(Debug, Clone)]
+pub struct Affected {
+    sessions: Vec<[u8; 16]>,
+    key: String,
+    versions: Vec<u32>,
+    revision: u64,
+}
+
+impl Default for Agents {
+    fn default() -> Self {
+        Self {
+            inner: Mutex::default(),
+            ticks: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Agents {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self) {
+        self.ticks
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Wakes whenever an agent acknowledged, connected or went.
+    pub fn ticks(&self) -> watch::Receiver<u64> {
+        self.ticks.subscribe()
+    }
+
+    /// Whether that user may open one more session.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`].
+    pub fn admit(&self, uid: u32) -> Result<(), Refusal> {
+        let mut inner = self.lock();
+        let now = clock::since_boot();
+        inner.sessions.retain(|_, session| {
+            session.leases.retain(|_, held| held.ends > now);
+            session.stream.is_some() || !session.leases.is_empty() || session.last_seen + IDLE > now
+        });
+        let of_user = inner
+            .sessions
+            .values()
+            .filter(|session| session.caller.uid == uid)
+            .count();
+        if of_user >= SESSIONS_PER_UID_MAX || inner.sessions.len() >= SESSIONS_MAX {
+            let text = format!(
+                "uid {uid} holds {of_user} sessions, {} in all: idle ones end after {} minutes",
+                inner.sessions.len(),
+                IDLE.as_secs() / 60
+            );
+            return Err(Refusal::new(Code::RateLimited, text));
+        }
+        Ok(())
+    }
+
+    /// Notes a session that custodians have opened. An agent that opens another one takes its leases along.
+    pub fn opened(&self, seed: SessionSeed, caller: Caller, hello: Introduction) {
+        let mut inner = self.lock();
+        let earlier: Vec<[u8; 16]> = inner
+            .sessions
+            .iter()
+            .filter(|(_, session)| {
+                session.instance == hello.instance && session.caller.uid == caller.uid
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let mut leases = HashMap::new();
+        for id in earlier {
+            if let Some(session) = inner.sessions.remove(&id) {
+                leases.extend(session.leases);
+            }
+        }
+        let session = Session {
+            caller,
+            name: hello.name,
+            version: hello.version,
+            instance: hello.instance,
+            key_ids: hello.key_ids,
+            opened_at: clock::unix_seconds(),
+            last_seen: clock::since_boot(),
+            leases,
+            in_use: Vec::new(),
+            acknowledged: 0,
+            stream: None,
+            seed: seed.clone(),
+        };
+        inner.sessions.insert(seed.id, session);
+    }
+
+    /// The session's seed, if it belongs to that user.
+    ///
+    /// # Errors
+    /// [`Code::SessionUnknown`], also for another user's session.
+    pub fn seed(&self, id: &[u8; 16], caller: &Caller) -> Result<SessionSeed, Refusal> {
+        let mut inner = self.lock();
+        let session = own(&mut inner, id, caller)?;
+        session.last_seen = clock::since_boot();
+        Ok(session.seed.clone())
+    }
+
+    /// Notes a lease that is about to be answered.
+    pub fn leased(&self, id: &[u8; 16], key: &str, version: u32, lasts: Duration) {
+        if let Some(session) = self.lock().sessions.get_mut(id) {
+            let ends = clock::since_boot() + lasts;
+            let held = session
+                .leases
+                .entry((key.to_owned(), version))
+                .or_insert(Held { ends });
+            held.ends = held.ends.max(ends);
+        }
+    }
+
+    /// Opens the Watch stream of a session; commands come out of the receiver.
+    ///
+    /// # Errors
+    /// [`Code::SessionUnknown`].
+    pub fn connect(
+        &self,
+        id: &[u8; 16],
+        caller: &Caller,
+    ) -> Result<(u64, mpsc::Receiver<Command>), Refusal> {
+        let mut inner = self.lock();
+        inner.next_stream += 1;
+        let number = inner.next_stream;
+        let session = own(&mut inner, id, caller)?;
+        // An agent answers one command at a time; eight waiting is an operator leaning on the key.
+        let (to, from) = mpsc::channel(8);
+        session.stream = Some((number, to));
+        drop(inner);
+        self.tick();
+        Ok((number, from))
+    }
+
+    /// The Watch stream ended.
+    pub fn disconnect(&self, id: &[u8; 16], number: u64) {
+        let mut inner = self.lock();
+        if let Some(session) = inner.sessions.get_mut(id)
+            && session
+                .stream
+                .as_ref()
+                .is_some_and(|(open, _)| *open == number)
+        {
+            session.stream = None;
+            session.last_seen = clock::since_boot();
+        }
+        drop(inner);
+        self.tick();
+    }
+
+    /// The agent has acted on everything up to `revision` and holds exactly `in_use` now.
+    pub fn acknowledge(&self, id: &[u8; 16], revision: u64, in_use: Vec<(String, u32)>) {
+        if let Some(session) = self.lock().sessions.get_mut(id) {
+            session.acknowledged = session.acknowledged.max(revision);
+            session.last_seen = clock::since_boot();
+            session.leases.retain(|held, _| in_use.contains(held));
+            session.in_use = in_use;
+        }
+        self.tick();
+    }
+
+    /// The answer to a command.
+    pub fn answered(&self, id: u64, ok: bool, detail: String) {
+        if let Some(waiting) = self.lock().commands.remove(&id) {
+            // Whoever asked may have gone; then nobody needs the answer.
+            let _ = waiting.send((ok, detail));
+        }
+    }
+
+    /// Sends a command to every connected agent of that name or instance (all, when empty) and waits for the answers.
+    pub async fn command(
+        &self,
+        who: &str,
+        kind: impl Fn() -> CommandKind,
+    ) -> Vec<(String, bool, String)> {
+        let mut waiting = Vec::new();
+        {
+            let mut inner = self.lock();
+            let matching: Vec<[u8; 16]> = inner
+                .sessions
+                .iter()
+                .filter(|(_, session)| matches(session, who))
+                .map(|(id, _)| *id)
+                .collect();
+            for session_id in matching {
+                let Some(session) = inner.sessions.get(&session_id) else {
+                    continue;
+                };
+                let (name, stream) = (display_name(session), session.stream.clone());
+                inner.next_command += 1;
+                let id = inner.next_command;
+                let (answer, wait) = oneshot::channel();
+                let sent = stream.is_some_and(|(_, to)| {
+                    to.try_send(Command {
+                        id,
+                        kind: Some(kind()),
+                    })
+                    .is_ok()
+                });
+                if sent {
+                    inner.commands.insert(id, answer);
+                }
+                waiting.push((name, id, sent.then_some(wait)));
+            }
+        }
+        let mut results = Vec::with_capacity(waiting.len());
+        for (name, id, wait) in waiting {
+            let Some(wait) = wait else {
+                results.push((name, false, "is not connected".to_owned()));
+                continue;
+            };
+            match tokio::time::timeout(COMMAND_DEADLINE, wait).await {
+                Ok(Ok((ok, detail))) => results.push((name, ok, detail)),
+                Ok(Err(_)) | Err(_) => {
+                    self.lock().commands.remove(&id);
+                    results.push((name, false, "did not answer".to_owned()));
+                }
+            }
+        }
+        results
+    }
+
+    /// The agents that hold any of these versions now; taken right after a change was made.
+    pub fn affected(&self, key: &str, versions: &[u32], revision: u64) -> Affected {
+        let inner = self.lock();
+        let now = clock::since_boot();
+        let holds = |session: &Session| {
+            versions.iter().any(|version| {
+                let held = (key.to_owned(), *version);
+                session
+                    .leases
+                    .get(&held)
+                    .is_some_and(|lease| lease.ends > now)
+                    || session.in_use.contains(&held)
+            })
+        };
+        let sessions = inner
+            .sessions
+            .iter()
+            .filter(|(_, session)| holds(session))
+            .map(|(id, _)| *id)
+            .collect();
+        Affected {
+            sessions,
+            key: key.to_owned(),
+            versions: versions.to_vec(),
+            revision,
+        }
+    }
+
+    /// How far the change has come.
+    pub fn reach(&self, affected: &Affected) -> Reach {
+        let inner = self.lock();
+        let now = clock::since_boot();
+        let mut reach = Reach {
+            agents: u32::try_from(affected.sessions.len()).unwrap_or(u32::MAX),
+            ..Reach::default()
+        };
+        for id in &affected.sessions {
+            // A session that is gone held nothing any more.
+            let Some(session) = inner.sessions.get(id) else {
+                continue;
+            };
+            if session.acknowledged >= affected.revision {
+                reach.acknowledged += 1;
+                continue;
+            }
+            if session.stream.is_none() {
+                reach.not_connected += 1;
+            }
+            let held = affected
+                .versions
+                .iter()
+                .filter_map(|version| session.leases.get(&(affected.key.clone(), *version)));
+            let ends = held
+                .map(|lease| lease.ends)
+                .filter(|ends| *ends > now)
+                .max();
+            reach.ends = reach.ends.max(ends);
+        }
+        reach
+    }
+
+    /// All agents, for people.
+    pub fn list(&self) -> Vec<AgentView> {
+        let inner = self.lock();
+        let mut list: Vec<AgentView> = inner
+            .sessions
+            .values()
+            .map(|session| AgentView {
+                name: display_name(session),
+                version: session.version.clone(),
+                caller: session.caller.clone(),
+                connected: session.stream.is_some(),
+                opened_at: session.opened_at,
+                acknowledged: session.acknowledged,
+                in_use: session.in_use.clone(),
+                instance: session.instance,
+                key_ids: session.key_ids.clone(),
+            })
+            .collect();
+        list.sort_by(|one, two| (&one.name, one.instance).cmp(&(&two.name, two.instance)));
+        list
+    }
+
+    /// Agents with an open stream, and sessions in all.
+    pub fn counts(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (
+            inner
+                .sessions
+                .values()
+                .filter(|session| session.stream.is_some())
+                .count(),
+            inner.sessions.len(),
+        )
+    }
+}
+
+fn own<'a>(
+    inner: &'a mut Inner,
+    id: &[u8; 16],
+    caller: &Caller,
+) -> Result<&'a mut Session, Refusal> {
+    let session = inner
+        .sessions
+        .get_mut(id)
+        .filter(|session| session.caller.uid == caller.uid);
+    session.ok_or_else(|| Refusal::new(Code::SessionUnknown, "this daemon does not know the session (it was restarted, or the session was idle): open a new one"))
+}
+
+fn display_name(session: &Session) -> String {
+    if session.name.is_empty() {
+        format!("{}-{}", session.caller.uid, session.caller.pid)
+    } else {
+        session.name.clone()
+    }
+}
+
+fn matches(session: &Session, who: &str) -> bool {
+    who.is_empty() || display_name(session) == who || hex::encode(session.instance) == who
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn caller(uid: u32) -> Caller {
+        Caller {
+            uid,
+            pid: 7,
+            environments: vec!["x".into()],
+            teams: vec!["x".into()],
+        }
+    }
+
+    fn open(agents: &Agents, id: u8, uid: u32) -> [u8; 16] {
+        let seed = SessionSeed {
+            id: [id; 16],
+            p256: Vec::new(),
+            rsa: None,
+        };
+        let hello = Introduction {
+            name: String::new(),
+            version: "1".into(),
+            instance: [id; 16],
+            key_ids: Vec::new(),
+        };
+        agents.opened(seed, caller(uid), hello);
+        [id; 16]
+    }
+
+    #[test]
+    fn a_session_belongs_to_its_user() {
+        let agents = Agents::default();
+        let id = open(&agents, 1, 1000);
+        assert!(agents.seed(&id, &caller(1000)).is_ok());
+        assert_eq!(
+            agents.seed(&id, &caller(1001)).unwrap_err().code,
+            Code::SessionUnknown
+        );
+        assert_eq!(
+            agents.seed(&[9; 16], &caller(1000)).unwrap_err().code,
+            Code::SessionUnknown
+        );
+    }
+
+    #[test]
+    fn a_change_is_complete_when_the_last_holder_acknowledged_or_its_lease_ended() {
+        let agents = Agents::default();
+        let (one, two, other) = (
+            open(&agents, 1, 1000),
+            open(&agents, 2, 1000),
+            open(&agents, 3, 1000),
+        );
+        agents.leased(&one, "k", 1, Duration::from_secs(60));
+        agents.leased(&two, "k", 1, Duration::ZERO);
+        agents.leased(&other, "k", 2, Duration::from_secs(60));
+        let affected = agents.affected("k", &[1], 5);
+        let reach = agents.reach(&affected);
+        assert_eq!(
+            (reach.agents, reach.acknowledged, reach.not_connected),
+            (1, 0, 1)
+        );
+        assert!(!reach.complete());
+        agents.acknowledge(&one, 4, vec![("k".into(), 1)]);
+        assert!(
+            !agents.reach(&affected).complete(),
+            "an older acknowledgement says nothing of this change"
+        );
+        agents.acknowledge(&one, 5, Vec::new());
+        let reach = agents.reach(&affected);
+        assert_eq!((reach.acknowledged, reach.complete()), (1, true));
+    }
+
+    #[test]
+    fn sessions_of_one_user_are_bounded() {
+        let agents = Agents::default();
+        for at in 0..SESSIONS_PER_UID_MAX {
+            agents.admit(1000).unwrap();
+            open(&agents, u8::try_from(at).unwrap(), 1000);
+        }
+        assert_eq!(agents.admit(1000).unwrap_err().code, Code::RateLimited);
+        assert!(agents.admit(1001).is_ok());
+    }
+}

@@ -1,0 +1,428 @@
+//! hsmd.toml: parsed strictly, all errors at once, by name and rule and never with a value.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use custody::CustodianId;
+use hsm::TokenConfig;
+use serde::Deserialize;
+
+/// Why the file is refused: every reason found.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} is refused:\n  {}", .reasons.join("\n  "))]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// One line per rule broken.
+    pub reasons: Vec<String>,
+}
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Store, audit log, trust file, latches.
+    pub state_dir: PathBuf,
+    /// Where agents connect.
+    pub workload_socket: PathBuf,
+    /// Where `tacit` connects.
+    pub admin_socket: PathBuf,
+    /// `/live`, `/ready`, `/metrics`.
+    pub admin_listen: SocketAddr,
+    /// Shares needed to open a key.
+    pub threshold: u8,
+    /// Group that may connect to the workload socket; the daemon's own when left out.
+    #[serde(default)]
+    pub workload_group: Option<String>,
+    /// Which store.
+    #[serde(default)]
+    pub store: StoreConfig,
+    /// What a key gets when its definition leaves a list out.
+    #[serde(default)]
+    pub defaults: Defaults,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: AuditConfig,
+    /// Who may use the admin socket.
+    #[serde(default)]
+    pub admin: AdminConfig,
+    /// Who may use the workload socket, as what.
+    #[serde(default, rename = "caller")]
+    pub callers: Vec<CallerRule>,
+    /// The tokens.
+    #[serde(default, rename = "custodian")]
+    pub custodians: Vec<CustodianConfig>,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Only `sqlite` so far.
+    #[serde(default)]
+    pub kind: StoreKind,
+}
+
+/// Kinds of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// One file under `state_dir`.
+    #[default]
+    Sqlite,
+}
+
+/// `[defaults]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Environments of a key that names none.
+    pub environments: Vec<String>,
+    /// Teams of a key that names none.
+    pub teams: Vec<String>,
+    /// Models of a key that names none; enforced once policies are.
+    pub models: Vec<String>,
+    /// Origins beyond the provider's own.
+    pub upstreams: Vec<String>,
+    /// Endpoint permissions of a key that names none; enforced once policies are.
+    pub permissions: Vec<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        Self {
+            environments: Vec::new(),
+            teams: list(&["*"]),
+            models: Vec::new(),
+            upstreams: Vec::new(),
+            permissions: list(&["chat", "responses", "embeddings", "models"]),
+        }
+    }
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// Files older than this go.
+    pub retention_days: u32,
+    /// Whether a response completes only when its record is durable. Decisions of this daemon always are.
+    pub strict: bool,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            retention_days: 365,
+            strict: false,
+        }
+    }
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// User ids that may use the admin socket.
+    pub uids: Vec<u32>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { uids: vec![0] }
+    }
+}
+
+/// `[[caller]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallerRule {
+    /// User id of the agent's process.
+    pub uid: u32,
+    /// What it acts for.
+    pub environments: Vec<String>,
+    /// Whom it acts for.
+    pub teams: Vec<String>,
+}
+
+/// `[[custodian]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustodianConfig {
+    /// Id; stands in its descriptor.
+    pub id: String,
+    /// PKCS#11 module.
+    pub module: PathBuf,
+    /// Label of the token; this and/or the serial.
+    #[serde(default)]
+    pub token_label: Option<String>,
+    /// Serial number of the token.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// File with the PIN, read by the token process alone.
+    pub pin_file: PathBuf,
+    /// Environment of the module.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Initialisation string for modules that want one.
+    #[serde(default)]
+    pub init_args: Option<String>,
+    /// `ecdh-kw` or `rsa-oaep`; found by running it when left out.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// Socket of a token process that is a service of its own.
+    #[serde(default)]
+    pub token_socket: Option<PathBuf>,
+    /// Deadline of one PKCS#11 call, such as `5s`.
+    #[serde(default)]
+    pub call_timeout: Option<String>,
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every reason.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let refuse = |reasons| ConfigError {
+            path: path.to_owned(),
+            reasons,
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| refuse(vec![format!("cannot be read: {error}")]))?;
+        let config: Self =
+            toml::from_str(&text).map_err(|error| refuse(vec![without_value(&error, &text)]))?;
+        let reasons = config.check();
+        if reasons.is_empty() {
+            Ok(config)
+        } else {
+            Err(refuse(reasons))
+        }
+    }
+
+    /// Every rule between and inside fields.
+    fn check(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let n = self.custodians.len();
+        if n < 2 || n > usize::from(custody::CUSTODIANS_MAX) {
+            reasons.push("[[custodian]]: 2 to 16 are needed".to_owned());
+        }
+        if self.threshold < custody::THRESHOLD_MIN || usize::from(self.threshold) > n {
+            reasons.push(
+                "threshold: must be at least 2 and at most the number of custodians".to_owned(),
+            );
+        }
+        for (name, path) in [
+            ("state_dir", &self.state_dir),
+            ("workload_socket", &self.workload_socket),
+            ("admin_socket", &self.admin_socket),
+        ] {
+            if !path.is_absolute() {
+                reasons.push(format!("{name}: must be an absolute path"));
+            }
+        }
+        if self.workload_socket == self.admin_socket {
+            reasons.push("workload_socket and admin_socket: must differ".to_owned());
+        }
+        if self.audit.retention_days == 0 {
+            reasons.push("[audit] retention_days: must be at least 1".to_owned());
+        }
+        for upstream in &self.defaults.upstreams {
+            if let Err(error) = upstream.parse::<custody::Upstream>() {
+                reasons.push(format!("[defaults] upstreams: {error}"));
+            }
+        }
+        for permission in &self.defaults.permissions {
+            if permission.parse::<providers::Permission>().is_err() {
+                reasons.push("[defaults] permissions: names one that does not exist".to_owned());
+            }
+        }
+        for (at, one) in self.custodians.iter().enumerate() {
+            check_custodian(one, &mut |rule: &str| {
+                reasons.push(format!("[[custodian]] {}: {rule}", at + 1))
+            });
+            if self.custodians[..at].iter().any(|other| other.id == one.id) {
+                reasons.push(format!("[[custodian]] {}: its id stands twice", at + 1));
+            }
+        }
+        reasons
+    }
+
+    /// The trust file that `hsmd init` writes.
+    pub fn trust_file(&self) -> PathBuf {
+        self.state_dir.join("custodians.json")
+    }
+
+    /// How each custodian's token process is reached.
+    pub fn tokens(&self) -> Vec<TokenConfig> {
+        self.custodians
+            .iter()
+            .map(|one| one.token(&self.state_dir))
+            .collect()
+    }
+}
+
+fn check_custodian(one: &CustodianConfig, refuse: &mut dyn FnMut(&str)) {
+    if let Err(error) = one.id.parse::<CustodianId>() {
+        refuse(&format!("id: {error}"));
+    }
+    if one.token_label.is_none() && one.serial.is_none() {
+        refuse("token_label or serial: one of them finds the token, a slot number never does");
+    }
+    if !one.module.is_absolute() || !one.pin_file.is_absolute() {
+        refuse("module and pin_file: must be absolute paths");
+    }
+    if one
+        .profile
+        .as_deref()
+        .is_some_and(|name| !matches!(name, "ecdh-kw" | "rsa-oaep"))
+    {
+        refuse("profile: must be ecdh-kw or rsa-oaep");
+    }
+    if one
+        .call_timeout
+        .as_deref()
+        .is_some_and(|text| parse_duration(text).is_none_or(|wait| wait.is_zero()))
+    {
+        refuse("call_timeout: must be a duration such as 5s or 500ms, above 0");
+    }
+    // An environment variable of that name would put the PIN where every process of the user can read it.
+    if one
+        .env
+        .keys()
+        .any(|name| name.to_ascii_uppercase().contains("PIN"))
+    {
+        refuse("env: a PIN does not belong into an environment; use pin_file");
+    }
+}
+
+impl CustodianConfig {
+    fn token(&self, state_dir: &Path) -> TokenConfig {
+        let own = state_dir.join("custodians").join(&self.id);
+        let mut token = TokenConfig::new(&self.id, &self.module, &self.pin_file, own);
+        token.token_label.clone_from(&self.token_label);
+        token.serial.clone_from(&self.serial);
+        token.env.clone_from(&self.env);
+        token.init_args.clone_from(&self.init_args);
+        token.profile.clone_from(&self.profile);
+        token.token_socket.clone_from(&self.token_socket);
+        if let Some(wait) = self.call_timeout.as_deref().and_then(parse_duration) {
+            token.call_timeout = wait;
+        }
+        token
+    }
+}
+
+/// `5s`, `500ms`, `2m`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    match &text[digits..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        _ => None,
+    }
+}
+
+/// What the TOML reader says, by line and rule, without the text that it quotes: a secret pasted into the wrong field
+/// must not reach a terminal or a log.
+fn without_value(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().map_or(0, |span| {
+        text[..span.start.min(text.len())].lines().count().max(1)
+    });
+    let message = error.message().lines().next().unwrap_or_default();
+    let rule = if message.starts_with("unknown field") || message.starts_with("missing field") {
+        message.to_owned()
+    } else if message.starts_with("invalid type")
+        || message.starts_with("unknown variant")
+        || message.starts_with("invalid value")
+    {
+        let expected = message
+            .rsplit_once("expected ")
+            .map_or("another type", |(_, expected)| expected);
+        format!("has a value of the wrong kind: expected {expected}")
+    } else {
+        "is not valid TOML here".to_owned()
+    };
+    format!("line {line}: {rule}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    const GOOD: &str = r#"
+        state_dir = "/var/lib/tacit"
+        workload_socket = "/run/tacit/hsmd.sock"
+        admin_socket = "/run/tacit/admin.sock"
+        admin_listen = "127.0.0.1:4110"
+        threshold = 2
+        [store]
+        kind = "sqlite"
+        [[caller]]
+        uid = 1000
+        environments = ["production"]
+        teams = ["engineering"]
+        [[custodian]]
+        id = "a"
+        module = "/usr/lib/softhsm/libsofthsm2.so"
+        token_label = "tacit-a"
+        pin_file = "/etc/tacit/pin-a"
+        env = { SOFTHSM2_CONF = "/var/lib/tacit/softhsm-a/softhsm2.conf" }
+        [[custodian]]
+        id = "b"
+        module = "/usr/lib/softhsm/libsofthsm2.so"
+        serial = "77"
+        pin_file = "/etc/tacit/pin-b"
+        call_timeout = "500ms"
+    "#;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::read(file.path())
+    }
+
+    #[test]
+    fn the_documented_file_is_read_with_its_defaults() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(config.admin.uids, [0]);
+        assert_eq!(config.defaults, Defaults::default());
+        assert_eq!(config.audit.retention_days, 365);
+        assert_eq!(config.tokens()[1].call_timeout, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn all_errors_come_at_once_and_none_quotes_a_value() {
+        let bad = GOOD
+            .replace("threshold = 2", "threshold = 3")
+            .replace("id = \"b\"", "id = \"sk live/secret\"")
+            .replace("500ms", "sk-secret-timeout")
+            .replace("env = { SOFTHSM2_CONF", "env = { TOKEN_PIN");
+        let error = read(&bad).unwrap_err().to_string();
+        for part in ["threshold", "id:", "call_timeout", "pin_file"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_and_a_wrong_type_is_not_quoted() {
+        let error = read(&GOOD.replace("threshold = 2", "threshold = 2\ntreshold = 2"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("unknown field `treshold`"), "{error}");
+        let error = read(&GOOD.replace("threshold = 2", "threshold = \"sk-secret\""))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("wrong kind") && !error.contains("sk-secret"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,376 @@
+//! The composition: what every room of the daemon shares, and the task that tends custodians and store.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use custody::Trust;
+use lifecycle::drain::{Trigger, Watcher};
+use lifecycle::readiness::{Condition, Readiness};
+use tokio::sync::{Notify, watch};
+
+use crate::agents::Agents;
+use crate::audit::{Audit, Category, Event};
+use crate::clock;
+use crate::config::Config;
+use crate::custodians::{Custodians, Standing};
+use crate::keys;
+use crate::ledger::{Ledger, LedgerError, View, may_pass};
+use crate::metrics::Metrics;
+use crate::refusal::{Code, Refusal};
+use crate::store::Store;
+
+/// How often custodians and keys are looked at even when nothing was heard.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// Where the store stands.
+#[derive(Debug, Clone)]
+enum Serving {
+    /// Waiting for t custodians.
+    Loading(String),
+    /// Verified; served.
+    Ready(Arc<Ledger>),
+    /// Not believed; nothing is served until the daemon is started on a good store.
+    Refused(String),
+}
+
+/// The daemon's shared state.
+pub struct Daemon {
+    config: RwLock<Arc<Config>>,
+    config_path: PathBuf,
+    store: Arc<Mutex<Box<dyn Store>>>,
+    serving: RwLock<Serving>,
+    /// All custodians.
+    pub custodians: Arc<Custodians>,
+    /// The audit room.
+    pub audit: Audit,
+    /// Agents and their sessions.
+    pub agents: Agents,
+    /// Counters and gauges.
+    pub metrics: Metrics,
+    /// The view in force; agents' streams follow it.
+    pub views: watch::Sender<Arc<View>>,
+    /// Unix seconds.
+    pub started_at: i64,
+    /// Unix milliseconds of last uses, by key; told by agents, not authenticated.
+    last_used: Mutex<HashMap<String, u64>>,
+    last_used_dirty: Mutex<HashMap<String, u64>>,
+    /// Rings when something may have changed that the tending task should look at.
+    pub bell: Notify,
+    /// Ends with the drain: streams watch it.
+    pub drain: Trigger,
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon").finish_non_exhaustive()
+    }
+}
+
+/// What a daemon is made of.
+pub struct Parts {
+    /// Its configuration.
+    pub config: Config,
+    /// Where that came from, for reloads.
+    pub config_path: PathBuf,
+    /// The opened store.
+    pub store: Box<dyn Store>,
+    /// The opened audit log.
+    pub audit: Audit,
+    /// Started custodians.
+    pub custodians: Arc<Custodians>,
+    /// Registered metrics.
+    pub metrics: Metrics,
+    /// The drain.
+    pub drain: Trigger,
+}
+
+impl Daemon {
+    /// Puts the parts together; nothing is served before [`Daemon::tend`] has verified the store.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            config: RwLock::new(Arc::new(parts.config)),
+            config_path: parts.config_path,
+            store: Arc::new(Mutex::new(parts.store)),
+            serving: RwLock::new(Serving::Loading("waiting for custodians".to_owned())),
+            custodians: parts.custodians,
+            audit: parts.audit,
+            agents: Agents::default(),
+            metrics: parts.metrics,
+            views: watch::Sender::new(Arc::default()),
+            started_at: clock::unix_seconds(),
+            last_used: Mutex::default(),
+            last_used_dirty: Mutex::default(),
+            bell: Notify::new(),
+            drain: parts.drain,
+        })
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The trust file as it is on disk now, so that a new pin acts without a restart.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when it cannot be read.
+    pub fn trust(&self) -> Result<Trust, Refusal> {
+        let path = self.config().trust_file();
+        let refuse = |text: String| {
+            Refusal::new(
+                Code::Internal,
+                format!("the trust file {} {text}", path.display()),
+            )
+        };
+        let bytes =
+            std::fs::read(&path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        Trust::parse(&bytes).map_err(|error| refuse(format!("is refused: {error}")))
+    }
+
+    /// The verified ledger.
+    ///
+    /// # Errors
+    /// [`Code::HsmUnavailable`] while custodians are awaited, [`Code::StoreRefused`] when the store is not believed.
+    pub fn ledger(&self) -> Result<Arc<Ledger>, Refusal> {
+        match &*self.serving.read().unwrap_or_else(PoisonError::into_inner) {
+            Serving::Ready(ledger) => Ok(Arc::clone(ledger)),
+            Serving::Loading(why) => Err(Refusal::new(
+                Code::HsmUnavailable,
+                format!("the store is not verified yet: {why}"),
+            )),
+            Serving::Refused(why) => Err(Refusal::new(Code::StoreRefused, why.clone())),
+        }
+    }
+
+    /// Why nothing is served, if so.
+    pub fn trouble(&self) -> Option<String> {
+        match &*self.serving.read().unwrap_or_else(PoisonError::into_inner) {
+            Serving::Ready(_) => None,
+            Serving::Loading(why) | Serving::Refused(why) => Some(why.clone()),
+        }
+    }
+
+    /// Reads the configuration again: callers, admins and defaults change at once; what needs a restart is said.
+    ///
+    /// # Errors
+    /// The file's own error; the old configuration stays in force.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        let new = Config::read(&self.config_path)?;
+        let old = self.config();
+        let fixed = |config: &Config| {
+            let custodians: Vec<String> = config
+                .custodians
+                .iter()
+                .map(|one| format!("{one:?}"))
+                .collect();
+            (
+                config.state_dir.clone(),
+                config.workload_socket.clone(),
+                config.admin_socket.clone(),
+                config.admin_listen,
+                config.threshold,
+                custodians,
+            )
+        };
+        if fixed(&old) != fixed(&new) {
+            tracing::warn!(
+                "state_dir, sockets, listen address, threshold and custodians change with a restart only; the rest is in force now"
+            );
+        }
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        // Callers may have lost or won keys.
+        self.views.send_modify(|_| {});
+        Ok(())
+    }
+
+    /// Makes a commit's view the one in force everywhere.
+    pub fn publish(&self, view: Arc<View>) {
+        self.metrics
+            .revision
+            .set(i64::try_from(view.revision).unwrap_or(i64::MAX));
+        let now = clock::unix_seconds();
+        for (id, key) in &view.keys.0 {
+            self.metrics.key(id, key, now);
+        }
+        self.views.send_replace(view);
+    }
+
+    /// Unix milliseconds of a key's last reported use; 0 when never.
+    pub fn last_used(&self, key: &str) -> u64 {
+        self.last_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Notes a key's use as an agent reported it.
+    pub fn note_used(&self, key: &str, unix_ms: u64) {
+        let at = unix_ms.min(clock::unix_ms());
+        let mut all = self
+            .last_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(key.to_owned()).or_default();
+        if at > *known {
+            *known = at;
+            self.last_used_dirty
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(key.to_owned(), at);
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "milliseconds fit a double for 10^5 years"
+            )]
+            self.metrics
+                .last_used
+                .with_label_values(&[key])
+                .set(at as f64 / 1000.0);
+        }
+    }
+
+    /// Tends custodians and store until the drain begins: pins descriptors, loads the store, notices rollbacks, ingests
+    /// shares that were kept for a custodian that was down.
+    pub async fn tend(self: Arc<Self>, readiness: Readiness, watcher: Watcher) {
+        let store_ready = readiness.condition("store", "waiting for custodians");
+        let quorum = readiness.condition("quorum", "waiting for custodians");
+        let mut rings = tokio::task::JoinSet::new();
+        for one in self.custodians.iter() {
+            let (daemon, mut health) = (Arc::clone(&self), one.client.health());
+            rings.spawn(async move {
+                while health.changed().await.is_ok() {
+                    daemon.bell.notify_one();
+                }
+            });
+        }
+        let mut known_up: Vec<String> = Vec::new();
+        loop {
+            self.round(&mut known_up, &store_ready, &quorum).await;
+            tokio::select! {
+                () = self.bell.notified() => {}
+                () = tokio::time::sleep(ROUND) => {}
+                _ = watcher.signaled() => break,
+            }
+        }
+        self.flush_last_used().await;
+    }
+
+    async fn round(&self, known_up: &mut Vec<String>, store_ready: &Condition, quorum: &Condition) {
+        let up_now = self.examine(known_up).await;
+        let came_back = up_now.iter().any(|id| !known_up.contains(id));
+        *known_up = up_now;
+        self.metrics.margin.set(self.custodians.margin().into());
+        if self.custodians.margin() < 0 {
+            quorum.set_not_ready(self.custodians.shortage().text);
+        } else {
+            quorum.set_ready();
+        }
+        self.load_store().await;
+        if came_back {
+            self.reconcile().await;
+        }
+        match self.trouble() {
+            None => store_ready.set_ready(),
+            Some(why) => store_ready.set_not_ready(why),
+        }
+        self.metrics
+            .store_believed
+            .set(self.ledger().is_ok().into());
+        self.metrics
+            .agents
+            .set(i64::try_from(self.agents.counts().0).unwrap_or(i64::MAX));
+        self.flush_last_used().await;
+    }
+
+    /// Compares descriptors of custodians that came up with their pins; returns the ids of all that are up.
+    async fn examine(&self, known_up: &[String]) -> Vec<String> {
+        let trust = match self.trust() {
+            Ok(trust) => trust,
+            Err(refusal) => {
+                tracing::error!(%refusal, "no custodian is used");
+                return Vec::new();
+            }
+        };
+        let mut up = Vec::new();
+        for one in self.custodians.all() {
+            if !one.client.health().borrow().is_up() {
+                continue;
+            }
+            let fresh =
+                !known_up.contains(&one.id) || !matches!(one.standing(), Standing::Pinned(_));
+            if fresh && let Err(error) = one.examine(&trust).await {
+                tracing::warn!(custodian = %one.id, %error, "custodian is not used");
+                continue;
+            }
+            up.push(one.id.clone());
+        }
+        up
+    }
+
+    async fn load_store(&self) {
+        if !matches!(
+            &*self.serving.read().unwrap_or_else(PoisonError::into_inner),
+            Serving::Loading(_)
+        ) {
+            return;
+        }
+        let next = match Ledger::load(Arc::clone(&self.store), Arc::clone(&self.custodians)).await {
+            Ok((ledger, last_used)) => {
+                for (key, at) in last_used {
+                    self.note_used(&key, at);
+                }
+                self.publish(ledger.view());
+                tracing::info!(
+                    revision = ledger.view().revision,
+                    keys = ledger.view().keys.0.len(),
+                    "store verified"
+                );
+                Serving::Ready(Arc::new(ledger))
+            }
+            Err(error) if may_pass(&error) => Serving::Loading(error.to_string()),
+            Err(error) => self.refuse_store(&error).await,
+        };
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// A store that is not believed is said so once, loudly and in the audit log, and nothing is served from it.
+    async fn refuse_store(&self, error: &LedgerError) -> Serving {
+        tracing::error!(%error, "the store is refused: nothing is served");
+        let event = Event::new(Category::System, "store.refuse", "store_refused", "daemon")
+            .detail(error.to_string());
+        if let Err(refusal) = self.audit.record(event).await {
+            tracing::error!(%refusal, "and that could not be audited");
+        }
+        Serving::Refused(error.to_string())
+    }
+
+    /// A custodian came back: does it remember more than we have? Bring it forward, give it the shares kept for it.
+    async fn reconcile(&self) {
+        let Ok(ledger) = self.ledger() else { return };
+        if let Err(error) = ledger.check_rollback().await {
+            let refused = self.refuse_store(&error).await;
+            *self.serving.write().unwrap_or_else(PoisonError::into_inner) = refused;
+            self.publish(Arc::default());
+            return;
+        }
+        ledger.bring_tokens_forward().await;
+        keys::ingest_pending(self, &ledger).await;
+    }
+
+    async fn flush_last_used(&self) {
+        let dirty: Vec<(String, u64)> = self
+            .last_used_dirty
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .collect();
+        if !dirty.is_empty()
+            && let Ok(ledger) = self.ledger()
+        {
+            ledger.note_last_used(dirty).await;
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! The one door to the store: nothing is served that custodians did not authenticate, nothing is written without them.
+//!
+//! Each administrative write raises the store's revision. Its inventory (every record by hash) is MACed by all custodians
+//! that are up, and its digest and the set of revoked versions are kept on the tokens. Order of a write: audit, store,
+//! tokens, memory, answer. A crash between store and tokens leaves a store that is *newer* than the tokens remember, which
+//! is believed by its MACs and brought forward; an *older* one is a rollback, is named so, and serves nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use custody::record::{Entry, Inventory, Kind, Record};
+use custody::sha256;
+use hsm::ErrorClass;
+
+use crate::audit::{Audit, Event};
+use crate::custodians::Custodians;
+use crate::model::{Keys, ModelError};
+use crate::refusal::{Code, Refusal};
+use crate::store::{Batch, Loaded, Row, Store, StoreError};
+
+/// Why a store is not believed. Nothing is served then, and nothing is changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The content of a record was changed.
+    #[error(
+        "record_edited: the {kind} record {id} was changed outside this daemon; restore the store from a backup of revision {revision}"
+    )]
+    RecordEdited {
+        /// Kind of the record.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The revision that the tokens remember.
+        revision: u64,
+    },
+    /// A record stands in another one's place.
+    #[error(
+        "record_swapped: the {kind} record {id} holds the record of {found}; restore the store from a backup of revision {revision}"
+    )]
+    RecordSwapped {
+        /// Kind of the row.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// Whose record it is.
+        found: String,
+        /// The revision that the tokens remember.
+        revision: u64,
+    },
+    /// A record was put back to an earlier state.
+    #[error(
+        "record_older: the {kind} record {id} is from revision {found}, the inventory says {expected}; restore the store from a backup of revision {revision}"
+    )]
+    RecordOlder {
+        /// Kind of the record.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// Its own revision.
+        found: u64,
+        /// The revision in the inventory.
+        expected: u64,
+        /// The revision that the tokens remember.
+        revision: u64,
+    },
+    /// A record is gone.
+    #[error(
+        "record_missing: the {kind} record {id} was deleted outside this daemon; restore the store from a backup of revision {revision}"
+    )]
+    RecordMissing {
+        /// Kind of the record.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The revision that the tokens remember.
+        revision: u64,
+    },
+    /// A record that this revision does not have.
+    #[error(
+        "record_extra: the {kind} record {id} does not belong to revision {revision}; it was added outside this daemon"
+    )]
+    RecordExtra {
+        /// Kind of the record.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The revision of the store.
+        revision: u64,
+    },
+    /// The inventory was changed, or no custodian that is up vouches for it.
+    #[error("inventory_edited: {0}")]
+    InventoryEdited(String),
+    /// The tokens remember a later revision.
+    #[error(
+        "store_older: this store is at revision {found}, custodian {custodian} remembers {remembered}: it was rolled back; restore the newest backup"
+    )]
+    StoreOlder {
+        /// The store's revision.
+        found: u64,
+        /// Who remembers.
+        custodian: String,
+        /// What it remembers.
+        remembered: u64,
+    },
+    /// Authentic, but written by a newer build.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Too few custodians to believe anything.
+    #[error("{}", .0.text)]
+    Custodians(Refusal),
+}
+
+/// What is served: one consistent view at one revision.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The store's revision.
+    pub revision: u64,
+    /// All keys.
+    pub keys: Keys,
+}
+
+/// One change of the store.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Records to write; their revision is filled in.
+    pub put: Vec<(Kind, String, Vec<u8>)>,
+    /// Records to remove.
+    pub remove: Vec<(Kind, String)>,
+}
+
+/// Verified records and the way to change them.
+pub struct Ledger {
+    store: Arc<Mutex<Box<dyn Store>>>,
+    custodians: Arc<Custodians>,
+    view: RwLock<Arc<View>>,
+    /// One writer at a time; holds what the next write starts from.
+    writer: tokio::sync::Mutex<Base>,
+}
+
+#[derive(Debug, Default)]
+struct Base {
+    inventory: Inventory,
+    records: BTreeMap<(Kind, String), Record>,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger")
+            .field("revision", &self.view().revision)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    /// Loads the store and verifies all of it with at least t custodians.
+    ///
+    /// # Errors
+    /// [`LedgerError`], one variant per way in which a store can be wrong.
+    pub async fn load(
+        store: Arc<Mutex<Box<dyn Store>>>,
+        custodians: Arc<Custodians>,
+    ) -> Result<(Self, Vec<(String, u64)>), LedgerError> {
+        if custodians.margin() < 0 {
+            return Err(LedgerError::Custodians(custodians.shortage()));
+        }
+        let loaded = with_store(&store, |store| store.load()).await?;
+        let inventory = believe_inventory(&loaded, &custodians).await?;
+        let records = believe_records(&loaded, &inventory, &custodians).await?;
+        let keys = Keys::from_records(records.values())?;
+        let view = View {
+            revision: inventory.revision,
+            keys,
+        };
+        let ledger = Self {
+            store,
+            custodians,
+            view: RwLock::new(Arc::new(view)),
+            writer: tokio::sync::Mutex::new(Base { inventory, records }),
+        };
+        ledger.bring_tokens_forward().await;
+        Ok((ledger, loaded.last_used))
+    }
+
+    /// What is served now.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes one change durably and serves it: see the order in this file's head.
+    ///
+    /// The event is made durable, with the new revision, before anything is written.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was changed then, except that a failed write of *tokens* after the commit is reported and
+    /// brought forward later.
+    pub async fn commit(
+        &self,
+        change: impl FnOnce(&View) -> Result<Change, Refusal> + Send,
+        audit: &Audit,
+        event: Event,
+    ) -> Result<Arc<View>, Refusal> {
+        let mut base = self.writer.lock().await;
+        let change = change(&self.view())?;
+        let revision = base.inventory.revision + 1;
+        let (batch, inventory, records) = self.prepare(&base, change, revision).await?;
+        let keys = Keys::from_records(records.values())
+            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        audit.record(event.revision(revision)).await?;
+        let removed = !batch.remove.is_empty();
+        with_store(&self.store, move |store| {
+            store.commit(&batch)?;
+            if removed { store.scrub() } else { Ok(()) }
+        })
+        .await
+        .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        let view = Arc::new(View { revision, keys });
+        *base = Base { inventory, records };
+        self.write_tokens(&base.inventory, &view).await;
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        Ok(view)
+    }
+
+    async fn prepare(
+        &self,
+        base: &Base,
+        change: Change,
+        revision: u64,
+    ) -> Result<(Batch, Inventory, BTreeMap<(Kind, String), Record>), Refusal> {
+        let mut inventory = Inventory {
+            revision,
+            entries: base.inventory.entries.clone(),
+        };
+        let mut records = base.records.clone();
+        let mut batch = Batch {
+            remove: change.remove,
+            ..Batch::default()
+        };
+        for (kind, id) in &batch.remove {
+            inventory.remove(*kind, id);
+            records.remove(&(*kind, id.clone()));
+        }
+        for (kind, id, body) in change.put {
+            let record = Record {
+                kind,
+                id,
+                revision,
+                body,
+            };
+            let encoded = record.encode();
+            let macs = self.custodians.mac(&encoded).await?;
+            inventory.put(&record);
+            batch.put.push(Row {
+                kind,
+                id: record.id.clone(),
+                record: encoded,
+                macs,
+            });
+            records.insert((kind, record.id.clone()), record);
+        }
+        batch.inventory = inventory.encode();
+        batch.inventory_macs = self.custodians.mac(&batch.inventory).await?;
+        Ok((batch, inventory, records))
+    }
+
+    /// Has every usable custodian remember this revision. A failure here is not the operator's: the store is durable and
+    /// authentic, and the token is brought forward when it is back.
+    async fn write_tokens(&self, inventory: &Inventory, view: &View) {
+        let (digest, revoked) = (inventory.digest(), view.keys.revoked());
+        let usable = self.custodians.usable();
+        let writes = usable.iter().map(|one| {
+            one.client
+                .write_state(inventory.revision, &digest, &revoked)
+        });
+        for (one, result) in usable
+            .iter()
+            .zip(futures_util::future::join_all(writes).await)
+        {
+            if let Err(error) = result {
+                tracing::warn!(custodian = %one.id, revision = inventory.revision, %error, "token does not remember this revision yet");
+            }
+        }
+    }
+
+    /// Brings every usable token to the current revision; called at load and whenever a custodian comes back.
+    pub async fn bring_tokens_forward(&self) {
+        let base = self.writer.lock().await;
+        if base.inventory.revision > 0 {
+            let view = self.view();
+            self.write_tokens(&base.inventory, &view).await;
+        }
+    }
+
+    /// Whether a custodian that came back remembers a later revision than this store has.
+    ///
+    /// # Errors
+    /// [`LedgerError::StoreOlder`].
+    pub async fn check_rollback(&self) -> Result<(), LedgerError> {
+        let base = self.writer.lock().await;
+        not_older(
+            base.inventory.revision,
+            &base.inventory.digest(),
+            &self.custodians,
+        )
+        .await
+    }
+
+    /// Notes last uses for people; not authenticated.
+    pub async fn note_last_used(&self, used: Vec<(String, u64)>) {
+        if let Err(error) = with_store(&self.store, move |store| store.note_last_used(&used)).await
+        {
+            tracing::warn!(%error, "cannot note when keys were last used");
+        }
+    }
+}
+
+/// Runs blocking store work off the runtime.
+async fn with_store<T: Send + 'static>(
+    store: &Arc<Mutex<Box<dyn Store>>>,
+    work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let store = Arc::clone(store);
+    let done = tokio::task::spawn_blocking(move || {
+        work(
+            store
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_mut(),
+        )
+    });
+    done.await
+        .expect("store work does not panic: it returns its errors")
+}
+
+async fn not_older(
+    revision: u64,
+    digest: &[u8; 32],
+    custodians: &Custodians,
+) -> Result<(), LedgerError> {
+    for (one, state) in custodians.states().await {
+        let Ok(state) = state else { continue };
+        if state.revision > revision {
+            return Err(LedgerError::StoreOlder {
+                found: revision,
+                custodian: one.id.clone(),
+                remembered: state.revision,
+            });
+        }
+        if state.revision == revision && revision > 0 && state.digest != *digest {
+            let text = format!(
+                "custodian {} remembers other records at revision {revision}; restore the store from a backup",
+                one.id
+            );
+            return Err(LedgerError::InventoryEdited(text));
+        }
+    }
+    Ok(())
+}
+
+async fn believe_inventory(
+    loaded: &Loaded,
+    custodians: &Custodians,
+) -> Result<Inventory, LedgerError> {
+    let Some(encoded) = &loaded.inventory else {
+        not_older(0, &[0; 32], custodians).await?;
+        return match loaded.rows.first() {
+            None => Ok(Inventory::default()),
+            Some(row) => Err(LedgerError::RecordExtra {
+                kind: row.kind.name(),
+                id: row.id.clone(),
+                revision: 0,
+            }),
+        };
+    };
+    let edited = |text: String| LedgerError::InventoryEdited(text);
+    let inventory = Inventory::parse(encoded)
+        .map_err(|error| edited(format!("{error}; restore the store from a backup")))?;
+    let (confirmed, denied) = custodians.verify(encoded, &loaded.inventory_macs).await;
+    if denied > 0 {
+        let text = format!(
+            "{denied} custodians deny having written revision {}; restore the store from a backup",
+            inventory.revision
+        );
+        return Err(edited(text));
+    }
+    not_older(inventory.revision, &inventory.digest(), custodians).await?;
+    if confirmed == 0 {
+        let written: Vec<&str> = loaded
+            .inventory_macs
+            .iter()
+            .map(|mac| mac.custodian.as_str())
+            .collect();
+        let text = format!(
+            "no custodian that is up has vouched for revision {}; bring one of these back: {}",
+            inventory.revision,
+            written.join(", ")
+        );
+        return Err(edited(text));
+    }
+    Ok(inventory)
+}
+
+async fn believe_records(
+    loaded: &Loaded,
+    inventory: &Inventory,
+    custodians: &Custodians,
+) -> Result<BTreeMap<(Kind, String), Record>, LedgerError> {
+    let revision = inventory.revision;
+    let mut records = BTreeMap::new();
+    for row in &loaded.rows {
+        let (kind, id) = (row.kind, row.id.clone());
+        let Some(entry) = inventory.find(kind, &id) else {
+            return Err(LedgerError::RecordExtra {
+                kind: kind.name(),
+                id,
+                revision,
+            });
+        };
+        if sha256(&row.record) != entry.hash {
+            return Err(diagnose(row, entry, revision, custodians).await);
+        }
+        let edited = || LedgerError::RecordEdited {
+            kind: kind.name(),
+            id: id.clone(),
+            revision,
+        };
+        let record = Record::parse(&row.record).map_err(|_| edited())?;
+        if (record.kind, &record.id) != (kind, &id) {
+            return Err(edited());
+        }
+        records.insert((kind, id), record);
+    }
+    match inventory
+        .entries
+        .iter()
+        .find(|entry| !records.contains_key(&(entry.kind, entry.id.clone())))
+    {
+        None => Ok(records),
+        Some(entry) => Err(LedgerError::RecordMissing {
+            kind: entry.kind.name(),
+            id: entry.id.clone(),
+            revision,
+        }),
+    }
+}
+
+/// The record is not the one of the inventory: which of the ways is it? A record that custodians wrote is swapped or
+/// older; any other was edited.
+async fn diagnose(row: &Row, entry: &Entry, revision: u64, custodians: &Custodians) -> LedgerError {
+    let (kind, id) = (row.kind.name(), row.id.clone());
+    let Ok(record) = Record::parse(&row.record) else {
+        return LedgerError::RecordEdited { kind, id, revision };
+    };
+    let (confirmed, denied) = custodians.verify(&row.record, &row.macs).await;
+    if (record.kind, record.id.as_str()) != (row.kind, row.id.as_str()) {
+        return LedgerError::RecordSwapped {
+            kind,
+            id,
+            found: format!("{} {}", record.kind.name(), record.id),
+            revision,
+        };
+    }
+    if confirmed > 0 && denied == 0 && record.revision < entry.revision {
+        return LedgerError::RecordOlder {
+            kind,
+            id,
+            found: record.revision,
+            expected: entry.revision,
+            revision,
+        };
+    }
+    LedgerError::RecordEdited { kind, id, revision }
+}
+
+/// Whether an error of a load can pass by itself (custodians still coming up).
+pub fn may_pass(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Custodians(_))
+}
+
+/// Whether a custodian's error means that the store was tampered with.
+pub fn is_tampering(class: ErrorClass) -> bool {
+    matches!(class, ErrorClass::MacMismatch)
+}

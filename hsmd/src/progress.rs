@@ -1,0 +1,74 @@
+//! How far a change has reached the agents, told to the operator as it happens.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::v1::ChangeProgress;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::agents::Reach;
+use crate::clock;
+use crate::daemon::Daemon;
+use crate::keys::Done;
+use crate::present;
+
+/// Looked at again at least this often, since a lease that ends makes no sound.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Streams progress until the last affected lease is dead or acknowledged; with `no_wait`, once.
+pub fn follow(
+    daemon: Arc<Daemon>,
+    done: Done,
+    no_wait: bool,
+) -> ReceiverStream<Result<ChangeProgress, Status>> {
+    let (to, stream) = mpsc::channel(8);
+    let started = Instant::now();
+    tokio::spawn(async move {
+        let mut ticks = daemon.agents.ticks();
+        let mut told: Option<Reach> = None;
+        loop {
+            ticks.borrow_and_update();
+            let reach = daemon.agents.reach(&done.affected);
+            let finished = no_wait || reach.complete();
+            if told != Some(reach) || finished {
+                let message = describe(&daemon, &done, reach, started, finished);
+                if to.send(Ok(message)).await.is_err() || finished {
+                    return;
+                }
+                told = Some(reach);
+            }
+            tokio::select! {
+                _ = ticks.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+                _ = daemon.drain.started() => return,
+            }
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+fn describe(
+    daemon: &Daemon,
+    done: &Done,
+    reach: Reach,
+    started: Instant,
+    finished: bool,
+) -> ChangeProgress {
+    let leases_end_ms = reach.ends.map_or(0, |ends| {
+        let left = ends.saturating_sub(clock::since_boot());
+        clock::unix_ms().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    });
+    ChangeProgress {
+        key: present::summary(daemon, &done.view, &done.key_id),
+        revision: done.view.revision,
+        agents: reach.agents,
+        acknowledged: reach.acknowledged,
+        not_connected: reach.not_connected,
+        leases_end_ms,
+        elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        done: finished,
+        missing_custodians: done.missing.clone(),
+    }
+}

@@ -1,0 +1,361 @@
+//! The admin socket: what `tacit` asks.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use proto::v1::admin_server::Admin;
+use proto::v1::{
+    AddKeyRequest, AddKeyResponse, ChangeProgress, DestroyKeyRequest, DestroyKeyResponse,
+    ListAgentsRequest, ListAgentsResponse, ListCustodiansRequest, ListCustodiansResponse,
+    ListKeysRequest, ListKeysResponse, ReloadAgentRequest, ReloadAgentResponse, RevokeKeyRequest,
+    RollbackKeyRequest, RotateKeyRequest, ShowKeyRequest, ShowKeyResponse, StatusRequest,
+    StatusResponse, StringList, UnlatchCustodianRequest, UnlatchCustodianResponse,
+    VerifyKeyRequest, VerifyKeyResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::{operator, refused};
+use crate::audit::{Category, Event};
+use crate::daemon::Daemon;
+use crate::keys::{self, Policy};
+use crate::refusal::{Code, Refusal};
+use crate::{policy, present, progress, verify};
+
+/// The service.
+pub struct AdminService {
+    daemon: Arc<Daemon>,
+}
+
+impl AdminService {
+    /// Over the daemon.
+    pub fn new(daemon: Arc<Daemon>) -> Self {
+        Self { daemon }
+    }
+
+    /// Finds the operator, runs the work, turns refusals into statuses: every call but the streams goes through here.
+    async fn answer<Q, A>(
+        &self,
+        request: Request<Q>,
+        work: impl AsyncFnOnce(&Daemon, String, Q) -> Result<A, Refusal>,
+    ) -> Result<Response<A>, Status> {
+        let daemon = &self.daemon;
+        let answered = match operator(daemon, &request) {
+            Ok(actor) => work(daemon, actor, request.into_inner()).await,
+            Err(refusal) => Err(refusal),
+        };
+        answered
+            .map(Response::new)
+            .map_err(|refusal| refused(daemon, refusal))
+    }
+
+    /// The same for a change whose way to the agents is streamed.
+    async fn stream<Q>(
+        &self,
+        request: Request<Q>,
+        no_wait: bool,
+        work: impl AsyncFnOnce(&Daemon, String, Q) -> Result<keys::Done, Refusal>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let daemon = &self.daemon;
+        let done = match operator(daemon, &request) {
+            Ok(actor) => work(daemon, actor, request.into_inner()).await,
+            Err(refusal) => Err(refusal),
+        };
+        let done = done.map_err(|refusal| refused(daemon, refusal))?;
+        let stream: ProgressStream = Box::pin(progress::follow(Arc::clone(daemon), done, no_wait));
+        Ok(Response::new(stream))
+    }
+}
+
+type ProgressStream = Pin<Box<dyn Stream<Item = Result<ChangeProgress, Status>> + Send>>;
+
+fn names(list: StringList) -> Result<Vec<String>, Refusal> {
+    let fits = |name: &String| name == "*" || name.parse::<custody::KeyId>().is_ok();
+    if list.values.len() <= 64 && list.values.iter().all(fits) {
+        return Ok(list.values);
+    }
+    Err(Refusal::new(
+        Code::BadRequest,
+        "environments and teams are at most 64 names of letters, digits, '_', '-' and '.', or '*'",
+    ))
+}
+
+fn policy_of(given: Option<proto::v1::KeyPolicy>) -> Result<Policy, Refusal> {
+    let given = given.unwrap_or_default();
+    if given.description.len() > 1024 || given.description.chars().any(char::is_control) {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "a description is one line of at most 1024 bytes",
+        ));
+    }
+    Ok(Policy {
+        environments: given.environments.map(names).transpose()?,
+        teams: given.teams.map(names).transpose()?,
+        description: given.description,
+    })
+}
+
+fn reason(given: &str) -> Result<String, Refusal> {
+    if given.len() > 1024 || given.chars().any(char::is_control) {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "a reason is one line of at most 1024 bytes",
+        ));
+    }
+    Ok(given.to_owned())
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn add_key(
+        &self,
+        request: Request<AddKeyRequest>,
+    ) -> Result<Response<AddKeyResponse>, Status> {
+        self.answer(request, async |daemon, actor, request| {
+            let policy = policy_of(request.policy)?;
+            let done = keys::add(
+                daemon,
+                &actor,
+                &request.sealed,
+                policy,
+                request.allow_missing,
+            )
+            .await?;
+            let config = daemon.config();
+            let usable_by = done
+                .view
+                .keys
+                .0
+                .get(&done.key_id)
+                .map(|key| policy::usable_by(&key.body, &config.callers, &config.defaults));
+            Ok(AddKeyResponse {
+                key: present::summary(daemon, &done.view, &done.key_id),
+                usable_by: usable_by.unwrap_or_default(),
+                missing_custodians: done.missing,
+            })
+        })
+        .await
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<ListKeysRequest>,
+    ) -> Result<Response<ListKeysResponse>, Status> {
+        self.answer(request, async |daemon, _, _| {
+            let view = daemon.ledger()?.view();
+            let keys = view
+                .keys
+                .0
+                .keys()
+                .filter_map(|id| present::summary(daemon, &view, id))
+                .collect();
+            Ok(ListKeysResponse {
+                keys,
+                revision: view.revision,
+            })
+        })
+        .await
+    }
+
+    async fn show_key(
+        &self,
+        request: Request<ShowKeyRequest>,
+    ) -> Result<Response<ShowKeyResponse>, Status> {
+        self.answer(request, async |daemon, _, request| {
+            let view = daemon.ledger()?.view();
+            let key = view.keys.0.get(&request.key_id);
+            let key = key.ok_or_else(|| {
+                Refusal::new(
+                    Code::NotFound,
+                    format!(
+                        "there is no key named {}; tacit key list shows all",
+                        request.key_id
+                    ),
+                )
+            })?;
+            let config = daemon.config();
+            Ok(ShowKeyResponse {
+                key: present::summary(daemon, &view, &request.key_id),
+                versions: present::versions(daemon, key),
+                usable_by: policy::usable_by(&key.body, &config.callers, &config.defaults),
+            })
+        })
+        .await
+    }
+
+    async fn verify_key(
+        &self,
+        request: Request<VerifyKeyRequest>,
+    ) -> Result<Response<VerifyKeyResponse>, Status> {
+        self.answer(request, async |daemon, actor, request| {
+            verify::verify(daemon, &actor, &request).await
+        })
+        .await
+    }
+
+    type RotateKeyStream = ProgressStream;
+
+    async fn rotate_key(
+        &self,
+        request: Request<RotateKeyRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let no_wait = request.get_ref().no_wait;
+        self.stream(request, no_wait, async |daemon, actor, request| {
+            keys::rotate(daemon, &actor, &request.sealed, request.allow_missing).await
+        })
+        .await
+    }
+
+    type RollbackKeyStream = ProgressStream;
+
+    async fn rollback_key(
+        &self,
+        request: Request<RollbackKeyRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let no_wait = request.get_ref().no_wait;
+        self.stream(request, no_wait, async |daemon, actor, request| {
+            keys::rollback(daemon, &actor, &request.key_id).await
+        })
+        .await
+    }
+
+    type RevokeKeyStream = ProgressStream;
+
+    async fn revoke_key(
+        &self,
+        request: Request<RevokeKeyRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let no_wait = request.get_ref().no_wait;
+        self.stream(request, no_wait, async |daemon, actor, request| {
+            let why = reason(&request.reason)?;
+            keys::revoke(
+                daemon,
+                &actor,
+                &request.key_id,
+                request.version,
+                &why,
+                request.compromised,
+            )
+            .await
+        })
+        .await
+    }
+
+    async fn destroy_key(
+        &self,
+        request: Request<DestroyKeyRequest>,
+    ) -> Result<Response<DestroyKeyResponse>, Status> {
+        self.answer(request, async |daemon, actor, request| {
+            let why = reason(&request.reason)?;
+            let (done, destroyed_versions) =
+                keys::destroy(daemon, &actor, &request.key_id, request.version, &why).await?;
+            Ok(DestroyKeyResponse {
+                key: present::summary(daemon, &done.view, &done.key_id),
+                destroyed_versions,
+            })
+        })
+        .await
+    }
+
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        self.answer(request, async |daemon, _, _| Ok(present::status(daemon)))
+            .await
+    }
+
+    async fn list_custodians(
+        &self,
+        request: Request<ListCustodiansRequest>,
+    ) -> Result<Response<ListCustodiansResponse>, Status> {
+        self.answer(request, async |daemon, _, _| {
+            Ok(ListCustodiansResponse {
+                custodians: present::custodians(daemon),
+            })
+        })
+        .await
+    }
+
+    async fn unlatch_custodian(
+        &self,
+        request: Request<UnlatchCustodianRequest>,
+    ) -> Result<Response<UnlatchCustodianResponse>, Status> {
+        self.answer(request, async |daemon, actor, request| {
+            let one = daemon.custodians.find(&request.id);
+            let one = one.ok_or_else(|| {
+                Refusal::new(
+                    Code::NotFound,
+                    format!(
+                        "there is no custodian {}; tacit custodian list shows all",
+                        request.id
+                    ),
+                )
+            })?;
+            daemon
+                .audit
+                .record(
+                    Event::new(Category::Ceremony, "custodian.unlatch", "ok", actor)
+                        .detail(request.id.clone()),
+                )
+                .await?;
+            one.client.unlatch().await?;
+            daemon.bell.notify_one();
+            Ok(UnlatchCustodianResponse {
+                custodian: Some(present::custodian(one)),
+            })
+        })
+        .await
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<ListAgentsRequest>,
+    ) -> Result<Response<ListAgentsResponse>, Status> {
+        self.answer(request, async |daemon, _, _| {
+            Ok(ListAgentsResponse {
+                agents: present::agents(daemon),
+            })
+        })
+        .await
+    }
+
+    async fn reload_agent(
+        &self,
+        request: Request<ReloadAgentRequest>,
+    ) -> Result<Response<ReloadAgentResponse>, Status> {
+        self.answer(request, async |daemon, actor, request| {
+            daemon
+                .audit
+                .record(
+                    Event::new(Category::Configuration, "agent.reload", "ok", actor)
+                        .detail(request.name.clone()),
+                )
+                .await?;
+            let results = daemon
+                .agents
+                .command(&request.name, || {
+                    proto::v1::command::Kind::Reload(proto::v1::Reload {})
+                })
+                .await;
+            if results.is_empty() {
+                return Err(Refusal::new(
+                    Code::NotFound,
+                    format!(
+                        "no agent of that name has a session: {}; tacit agent list shows all",
+                        request.name
+                    ),
+                ));
+            }
+            let result = |(agent, ok, detail)| proto::v1::reload_agent_response::Result {
+                agent,
+                ok,
+                detail,
+            };
+            Ok(ReloadAgentResponse {
+                results: results.into_iter().map(result).collect(),
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,153 @@
+//! The only room with tonic types: decode, find the caller, ask the rooms, encode.
+
+mod admin;
+mod watch;
+mod workload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::{CLIENT_KEY, CLIENT_VALUE, ERROR_KEY, MESSAGE_MAX_BYTES};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::{Code as Grpc, Request, Status};
+
+use crate::daemon::Daemon;
+use crate::peer::{Incoming, Peer};
+use crate::policy::Caller;
+use crate::refusal::{Code, Refusal};
+
+/// Longest unary call. Tokens answer within their own deadline of seconds; beyond this the caller has given up.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Streams on one connection: an agent has one Watch, one ReportUsage and a few leases at a time.
+const STREAMS_PER_CONNECTION: u32 = 256;
+/// Pings on an idle connection, so that a peer that is gone without a FIN frees its place.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+impl From<Refusal> for Status {
+    /// The one table from refusals to gRPC codes; the stable code travels as metadata.
+    fn from(refusal: Refusal) -> Self {
+        let grpc = match refusal.code {
+            Code::StoreRefused | Code::Internal => Grpc::Internal,
+            Code::AuditUnavailable | Code::HsmUnavailable => Grpc::Unavailable,
+            Code::BadRequest => Grpc::InvalidArgument,
+            Code::Conflict => Grpc::FailedPrecondition,
+            Code::KeyRevoked | Code::PermissionDenied | Code::UpstreamNotAllowed => {
+                Grpc::PermissionDenied
+            }
+            Code::NotFound => Grpc::NotFound,
+            Code::RateLimited => Grpc::ResourceExhausted,
+            Code::SessionUnknown => Grpc::Unauthenticated,
+        };
+        let mut metadata = MetadataMap::new();
+        metadata.insert(ERROR_KEY, MetadataValue::from_static(refusal.code.name()));
+        Status::with_metadata(grpc, refusal.text, metadata)
+    }
+}
+
+/// Refuses calls without `tacit-client: 1`: a web client tricked into talking to the socket cannot add it.
+#[expect(clippy::result_large_err, reason = "the signature is tonic's")]
+fn require_client(request: Request<()>) -> Result<Request<()>, Status> {
+    let value = request.metadata().get(CLIENT_KEY);
+    if value.is_some_and(|value| value.as_bytes() == CLIENT_VALUE.as_bytes()) {
+        return Ok(request);
+    }
+    Err(Refusal::new(Code::BadRequest, "calls carry the metadata tacit-client: 1").into())
+}
+
+/// The peer of a call.
+fn peer<T>(request: &Request<T>) -> Result<Peer, Refusal> {
+    request.extensions().get::<Peer>().copied().ok_or_else(|| {
+        Refusal::new(
+            Code::PermissionDenied,
+            "the connection has no peer credentials",
+        )
+    })
+}
+
+/// The caller of a workload call, by the rules in force now.
+fn caller<T>(daemon: &Daemon, request: &Request<T>) -> Result<Caller, Refusal> {
+    let peer = peer(request)?;
+    Caller::from_rules(&daemon.config().callers, peer.uid, peer.pid).ok_or_else(|| {
+        Refusal::new(
+            Code::PermissionDenied,
+            format!("uid {} is in no [[caller]] of hsmd.toml", peer.uid),
+        )
+    })
+}
+
+/// The operator of an admin call, as audit names it.
+fn operator<T>(daemon: &Daemon, request: &Request<T>) -> Result<String, Refusal> {
+    let peer = peer(request)?;
+    if daemon.config().admin.uids.contains(&peer.uid) {
+        return Ok(format!("uid:{} pid:{}", peer.uid, peer.pid));
+    }
+    Err(Refusal::new(
+        Code::PermissionDenied,
+        format!("uid {} is not in [admin] uids of hsmd.toml", peer.uid),
+    ))
+}
+
+/// Counts a refusal and turns it into a status.
+fn refused(daemon: &Daemon, refusal: Refusal) -> Status {
+    daemon
+        .metrics
+        .refused
+        .with_label_values(&[refusal.code.name()])
+        .inc();
+    refusal.into()
+}
+
+fn server() -> Server {
+    Server::builder()
+        .timeout(CALL_DEADLINE)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .http2_max_header_list_size(8 * 1024)
+        .max_frame_size(16 * 1024)
+}
+
+/// Serves the workload socket until the drain begins.
+///
+/// # Errors
+/// When the transport fails as a whole.
+pub async fn serve_workload(
+    daemon: Arc<Daemon>,
+    incoming: Incoming,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    use proto::v1::workload_server::WorkloadServer;
+    let service = WorkloadServer::new(workload::WorkloadService::new(daemon))
+        .max_decoding_message_size(MESSAGE_MAX_BYTES)
+        .max_encoding_message_size(MESSAGE_MAX_BYTES);
+    server()
+        .serve_with_incoming_shutdown(
+            InterceptedService::new(service, require_client),
+            incoming,
+            stop,
+        )
+        .await
+}
+
+/// Serves the admin socket until the drain begins.
+///
+/// # Errors
+/// When the transport fails as a whole.
+pub async fn serve_admin(
+    daemon: Arc<Daemon>,
+    incoming: Incoming,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    use proto::v1::admin_server::AdminServer;
+    let service = AdminServer::new(admin::AdminService::new(daemon))
+        .max_decoding_message_size(MESSAGE_MAX_BYTES);
+    server()
+        .serve_with_incoming_shutdown(
+            InterceptedService::new(service, require_client),
+            incoming,
+            stop,
+        )
+        .await
+}

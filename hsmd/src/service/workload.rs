@@ -1,0 +1,223 @@
+//! The workload socket: what agents ask.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use proto::v1::workload_server::Workload;
+use proto::v1::{
+    LeaseRequest, LeaseResponse, OpenSessionRequest, OpenSessionResponse, ReportUsageRequest,
+    ReportUsageResponse, SessionCustodian, WatchRequest, WatchResponse,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{caller, refused, watch};
+use crate::agents::{IDLE, Introduction};
+use crate::audit::{Category, Event};
+use crate::custodians::SessionSeed;
+use crate::daemon::Daemon;
+use crate::policy::{self, Caller};
+use crate::refusal::{Code, Refusal};
+use crate::{leases, random_id};
+
+/// Key ids that one agent may announce.
+const KEY_IDS_MAX: usize = 256;
+
+/// The service.
+pub struct WorkloadService {
+    daemon: Arc<Daemon>,
+}
+
+impl WorkloadService {
+    /// Over the daemon.
+    pub fn new(daemon: Arc<Daemon>) -> Self {
+        Self { daemon }
+    }
+}
+
+#[tonic::async_trait]
+impl Workload for WorkloadService {
+    async fn open_session(
+        &self,
+        request: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        let daemon = &self.daemon;
+        let opened = async {
+            let caller = caller(daemon, &request)?;
+            open_session(daemon, caller, request.into_inner()).await
+        };
+        opened
+            .await
+            .map(Response::new)
+            .map_err(|refusal| refused(daemon, refusal))
+    }
+
+    async fn lease(
+        &self,
+        request: Request<LeaseRequest>,
+    ) -> Result<Response<LeaseResponse>, Status> {
+        let daemon = &self.daemon;
+        let leased = async {
+            let caller = caller(daemon, &request)?;
+            leases::lease(daemon, &caller, request.get_ref()).await
+        };
+        leased
+            .await
+            .map(Response::new)
+            .map_err(|refusal| refused(daemon, refusal))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller =
+            caller(&self.daemon, &request).map_err(|refusal| refused(&self.daemon, refusal))?;
+        let stream = watch::start(Arc::clone(&self.daemon), caller, request.into_inner());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn report_usage(
+        &self,
+        request: Request<Streaming<ReportUsageRequest>>,
+    ) -> Result<Response<ReportUsageResponse>, Status> {
+        let caller =
+            caller(&self.daemon, &request).map_err(|refusal| refused(&self.daemon, refusal))?;
+        let mut stream = request.into_inner();
+        let mut accepted = 0;
+        while let Some(report) = stream.message().await? {
+            accepted += note_usage(&self.daemon, &caller, &report)
+                .await
+                .map_err(|refusal| refused(&self.daemon, refusal))?;
+        }
+        Ok(Response::new(ReportUsageResponse { accepted }))
+    }
+}
+
+async fn open_session(
+    daemon: &Daemon,
+    caller: Caller,
+    request: OpenSessionRequest,
+) -> Result<OpenSessionResponse, Refusal> {
+    let bad = |text: &str| Refusal::new(Code::BadRequest, text);
+    if request.protocol != proto::SESSION_PROTOCOL {
+        let text = format!(
+            "session protocol {} is not known here, {} is: install matching versions of hsmd and tacit-agent",
+            request.protocol,
+            proto::SESSION_PROTOCOL
+        );
+        return Err(Refusal::new(Code::BadRequest, text));
+    }
+    let name_fits =
+        request.agent_name.is_empty() || request.agent_name.parse::<custody::KeyId>().is_ok();
+    if !name_fits || request.agent_version.len() > 64 || request.key_ids.len() > KEY_IDS_MAX {
+        return Err(bad(
+            "agent_name follows the rule for names, agent_version has at most 64 bytes, key_ids at most 256 entries",
+        ));
+    }
+    if request
+        .key_ids
+        .iter()
+        .any(|id| id.parse::<custody::KeyId>().is_err())
+    {
+        return Err(bad("key_ids has an entry that is no key id"));
+    }
+    let instance = request
+        .instance_id
+        .as_slice()
+        .try_into()
+        .map_err(|_| bad("instance_id has 16 bytes"))?;
+    let p256 = custody::p256::Point::parse(&request.p256_public)
+        .map_err(|error| bad(&error.to_string()))?;
+    let rsa = match request.rsa_public.as_slice() {
+        [] => None,
+        der => Some(
+            custody::rsa::RsaPublic::parse(der)
+                .map_err(|error| bad(&error.to_string()))?
+                .as_der()
+                .to_vec(),
+        ),
+    };
+    daemon.agents.admit(caller.uid)?;
+    let ledger = daemon.ledger()?;
+    let seed = SessionSeed {
+        id: random_id(),
+        p256: p256.as_bytes().to_vec(),
+        rsa,
+    };
+    let custodians = daemon.custodians.open_session(&seed).await?;
+    let event = Event::new(Category::Identity, "session.open", "ok", caller.actor())
+        .detail(request.agent_name.clone());
+    daemon.audit.record(event).await?;
+    let session_id = seed.id.to_vec();
+    let hello = Introduction {
+        name: request.agent_name,
+        version: request.agent_version,
+        instance,
+        key_ids: request.key_ids,
+    };
+    daemon.agents.opened(seed, caller, hello);
+    Ok(OpenSessionResponse {
+        session_id,
+        revision: ledger.view().revision,
+        custodians: custodians
+            .into_iter()
+            .map(|(id, fingerprint)| SessionCustodian {
+                id,
+                fingerprint: fingerprint.as_bytes().to_vec(),
+            })
+            .collect(),
+        idle_seconds: u32::try_from(IDLE.as_secs()).unwrap_or(u32::MAX),
+        daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// Notes a report; entries for keys that the caller may not use are dropped.
+async fn note_usage(
+    daemon: &Daemon,
+    caller: &Caller,
+    report: &ReportUsageRequest,
+) -> Result<u64, Refusal> {
+    let session: [u8; 16] = report
+        .session_id
+        .as_slice()
+        .try_into()
+        .map_err(|_| Refusal::new(Code::BadRequest, "session_id has 16 bytes"))?;
+    daemon.agents.seed(&session, caller)?;
+    let view = daemon.ledger()?.view();
+    let config = daemon.config();
+    let mut accepted = 0;
+    for usage in &report.usage {
+        let allowed = view
+            .keys
+            .0
+            .get(&usage.key_id)
+            .is_some_and(|key| policy::may_use(caller, &key.body, &config.defaults));
+        if !allowed {
+            continue;
+        }
+        accepted += 1;
+        daemon.note_used(&usage.key_id, usage.last_used_ms);
+        if usage.credentials_rejected > 0 {
+            daemon
+                .metrics
+                .credentials_rejected
+                .with_label_values(&[&usage.key_id])
+                .inc_by(usage.credentials_rejected);
+            tracing::warn!(key = %usage.key_id, version = usage.version, times = usage.credentials_rejected, "the provider refuses this key: rotate it");
+            let event = Event::new(
+                Category::Inference,
+                "key.rejected",
+                "upstream_credentials_rejected",
+                caller.actor(),
+            )
+            .key(&usage.key_id)
+            .version(usage.version)
+            .detail(format!("{} times", usage.credentials_rejected));
+            daemon.audit.record(event).await?;
+        }
+    }
+    Ok(accepted)
+}
