@@ -8,9 +8,12 @@
 #![forbid(unsafe_code)]
 
 pub mod canary;
+pub mod daemon;
 pub mod fixture;
 pub mod http;
 pub mod process;
+pub mod scene;
 pub mod sdk;
+pub mod seal;
 pub mod stack;
 pub mod upstream;

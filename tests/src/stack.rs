@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::daemon::Post;
 use crate::http;
 use crate::process::{Process, bin, descendants_running, eventually};
 
@@ -129,16 +130,24 @@ pub struct Stack {
 
 impl Stack {
     /// Starts everything on fresh tokens, with the agent's routes leading to `upstream`.
-    pub fn start(routes: &[Route], upstream: &str, ca: &Path) -> anyhow::Result<Self> {
+    pub fn start(
+        routes: &[Route],
+        upstream: &str,
+        ca: &Path,
+        lease_ttl: &str,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("tacit-stack-").tempdir()?;
         let mut stack = Self::run(dir)?;
         // The routes are an operator's edit of the agent's file; a restart reads them, and shows that the
         // directory keeps its state.
         let config = stack.path("agent_config")?;
-        let edited = with_routes(
-            &std::fs::read_to_string(&config)?,
-            &provider_tables(routes, upstream, ca)?,
-        );
+        let tables = format!(
+            "[lease]
+ttl = \"{lease_ttl}\"
+
+"
+        ) + &provider_tables(routes, upstream, ca)?;
+        let edited = with_tables(&std::fs::read_to_string(&config)?, &tables);
         stack.process.terminate()?;
         std::fs::write(&config, &edited)?;
         let stack = Self::run(stack.dir)?;
@@ -154,6 +163,25 @@ impl Stack {
         let status = self.process.terminate()?;
         ensure!(status.success(), "`tacit dev` ended with {status}");
         Self::run(self.dir)
+    }
+
+    /// Ends everything in order and leaves the place to daemons alone.
+    pub fn into_post(mut self) -> anyhow::Result<Post> {
+        let variables = self.ready["env"]
+            .as_object()
+            .context("the ready line has no env")?;
+        let environment = variables
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()));
+        let (environment, config) = (environment.collect(), self.path("hsmd_config")?);
+        let status = self.process.terminate()?;
+        ensure!(status.success(), "`tacit dev` ended with {status}");
+        Ok(Post::new(self.dir, config, environment))
+    }
+
+    /// On fresh tokens, with the agent as `tacit dev` sets it up.
+    pub fn plain() -> anyhow::Result<Self> {
+        Self::run(tempfile::Builder::new().prefix("tacit-stack-").tempdir()?)
     }
 
     fn run(dir: TempDir) -> anyhow::Result<Self> {
@@ -199,6 +227,17 @@ impl Stack {
         self.field("agent")
     }
 
+    /// Waits until the agent says that it is ready: it has a lease for each of its keys, or could have.
+    pub fn agent_ready(&self) -> anyhow::Result<()> {
+        let url = format!("{}/ready", self.field("agent_admin")?);
+        eventually("the agent is ready", || {
+            http::get(&url)
+                .ok()
+                .filter(|answer| answer.status == 200)
+                .map(|_| ())
+        })
+    }
+
     /// The process ids of one of our binaries in this stack.
     pub fn pids(&self, binary: &str) -> Vec<u32> {
         descendants_running(self.process.pid(), binary)
@@ -213,7 +252,7 @@ impl Stack {
 
     /// `tacit ARGUMENTS`, as the operator of this stack, with `input` on standard input.
     pub fn tacit(&self, arguments: &[&str], input: &[u8]) -> anyhow::Result<Output> {
-        run(&mut self.command(arguments)?, input)
+        run(self.command(arguments)?, input)
     }
 
     /// The same, which must succeed, with its JSON output.
@@ -231,6 +270,13 @@ impl Stack {
             .with_context(|| format!("no JSON: {}", text(&output.stdout)))
     }
 
+    /// A variable that the operator of this stack works with (`TACIT_TRUST` …).
+    pub fn environment(&self, name: &str) -> anyhow::Result<&str> {
+        self.ready["env"][name]
+            .as_str()
+            .with_context(|| format!("the ready line's env has no {name}"))
+    }
+
     /// That command, not yet started.
     pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(bin("tacit")?);
@@ -246,7 +292,7 @@ impl Stack {
 }
 
 /// Runs a command to its end with this input.
-pub fn run(command: &mut Command, input: &[u8]) -> anyhow::Result<Output> {
+pub fn run(mut command: Command, input: &[u8]) -> anyhow::Result<Output> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -260,19 +306,16 @@ pub fn run(command: &mut Command, input: &[u8]) -> anyhow::Result<Output> {
     Ok(child.wait_with_output()?)
 }
 
-/// The file with its provider tables replaced.
-fn with_routes(config: &str, tables: &str) -> String {
+/// The file with its lease and provider tables replaced.
+fn with_tables(config: &str, tables: &str) -> String {
     let mut kept = String::new();
-    let mut in_provider = false;
+    let mut replaced = false;
     for line in config.lines() {
         if line.trim_start().starts_with('[') {
-            in_provider = line
-                .trim_start()
-                .trim_start_matches('[')
-                .trim_start()
-                .starts_with("providers.");
+            let name = line.trim_start().trim_start_matches('[').trim_start();
+            replaced = name.starts_with("providers.") || name.starts_with("lease]");
         }
-        if !in_provider {
+        if !replaced {
             kept.push_str(line);
             kept.push('\n');
         }
@@ -314,12 +357,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_provider_tables_and_nothing_else() {
-        let config = "listen = \"x\"\n[providers.openai]\nsecret_key_ref = { store = \"a\" }\n\n[lease]\nttl = \"0s\"\n[providers.b.c]\nz = 1\n";
-        let edited = with_routes(config, "[providers.openai]\nnew = 1\n");
+    fn replaces_lease_and_provider_tables_and_nothing_else() {
+        let config = "listen = \"x\"\n[providers.openai]\nsecret_key_ref = { store = \"a\" }\n\n[lease]\nttl = \"9s\"\n[other]\ny = 1\n[providers.b.c]\nz = 1\n";
+        let edited = with_tables(config, "[providers.openai]\nnew = 1\n");
         assert_eq!(
             edited,
-            "listen = \"x\"\n[lease]\nttl = \"0s\"\n\n[providers.openai]\nnew = 1\n"
+            "listen = \"x\"\n[other]\ny = 1\n\n[providers.openai]\nnew = 1\n"
         );
     }
 }
