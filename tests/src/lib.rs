@@ -16,4 +16,5 @@ pub mod scene;
 pub mod sdk;
 pub mod seal;
 pub mod stack;
+pub mod tap;
 pub mod upstream;

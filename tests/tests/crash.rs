@@ -1,0 +1,189 @@
+//! SIGKILL at any moment: nothing that was acknowledged is lost, nothing is left half-written, and
+//! the next start needs no repair.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use tests::daemon::Post;
+use tests::stack::Stack;
+
+/// As many as the daemon has to survive. Fewer would leave moments untried: the loop spreads them
+/// evenly over each operation's duration.
+const KILLS: usize = 200;
+
+/// What an operator knows about one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Leases are granted for this version.
+    Active(u64),
+    /// None are granted any more.
+    Revoked,
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Add(String),
+    Rotate(String),
+    Revoke(String),
+}
+
+impl Operation {
+    fn arguments(&self) -> Vec<&str> {
+        const UPSTREAM: [&str; 2] = ["--upstream", "https://api.openai.com"];
+        match self {
+            Operation::Add(id) => {
+                [&["key", "add", id, "--provider", "openai"], &UPSTREAM[..]].concat()
+            }
+            Operation::Rotate(id) => [&["key", "rotate", id, "--no-wait"], &UPSTREAM[..]].concat(),
+            Operation::Revoke(id) => vec!["key", "revoke", id, "--no-wait", "--reason", "drill"],
+        }
+    }
+
+    /// The keys as they are once the operation is done.
+    fn after(&self, keys: &BTreeMap<String, Known>) -> BTreeMap<String, Known> {
+        let mut keys = keys.clone();
+        match self {
+            Operation::Add(id) => {
+                keys.insert(id.clone(), Known::Active(1));
+            }
+            Operation::Rotate(id) => {
+                if let Some(Known::Active(version)) = keys.get_mut(id) {
+                    *version += 1;
+                }
+            }
+            Operation::Revoke(id) => {
+                keys.insert(id.clone(), Known::Revoked);
+            }
+        }
+        keys
+    }
+}
+
+/// Adds, then rotates, then revokes, over and over; keys that are done with stay as witnesses.
+fn next(round: usize, keys: &BTreeMap<String, Known>) -> Operation {
+    let usable = keys
+        .iter()
+        .filter(|(_, key)| **key != Known::Revoked)
+        .map(|(id, _)| id.clone())
+        .next_back();
+    match (round % 4, usable) {
+        (1 | 2, Some(id)) => Operation::Rotate(id),
+        (3, Some(id)) => Operation::Revoke(id),
+        _ => Operation::Add(format!("key-{round:03}")),
+    }
+}
+
+/// The keys as the daemon tells them.
+fn listed(post: &Post) -> anyhow::Result<BTreeMap<String, Known>> {
+    let list = post.tacit_json(&["key", "list"])?;
+    let keys = list["keys"].as_array().context("no keys in the list")?;
+    keys.iter()
+        .map(|key| {
+            let id = key["key_id"]
+                .as_str()
+                .context("a key has an id")?
+                .to_owned();
+            let version = key["current_version"]
+                .as_u64()
+                .context("a key has a version")?;
+            let known = if key["state"] == "active" {
+                Known::Active(version)
+            } else {
+                Known::Revoked
+            };
+            Ok((id, known))
+        })
+        .collect()
+}
+
+/// Runs the operation and kills the daemon `delay` after its start. True when it was acknowledged.
+fn kill_during(
+    post: &mut Post,
+    operation: &Operation,
+    delay: Duration,
+) -> anyhow::Result<(bool, Duration)> {
+    let daemon = post.start()?;
+    let mut command = post.command(&operation.arguments())?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let started = Instant::now();
+    let mut stdin = child.stdin.take().context("stdin is piped")?;
+    stdin.write_all(tests::fixture::OPENAI.as_bytes())?;
+    drop(stdin);
+    let (acknowledged, took) = loop {
+        if let Some(status) = child.try_wait()? {
+            break (status.success(), started.elapsed());
+        }
+        if started.elapsed() >= delay {
+            break (false, started.elapsed());
+        }
+        std::thread::park_timeout(Duration::from_micros(200));
+    };
+    daemon.kill()?;
+    // The answer may have been on its way when the daemon died: then it counts.
+    let acknowledged = acknowledged || child.wait()?.success();
+    Ok((acknowledged, took))
+}
+
+#[test]
+fn two_hundred_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> {
+    let mut post = Stack::plain()?.into_post()?;
+    let mut keys = BTreeMap::new();
+    // How long an undisturbed operation takes here; kills spread over a little more than that.
+    let mut duration = Duration::from_millis(50);
+    let (mut acknowledged, mut undone, mut done_unheard) = (0, 0, 0);
+    for round in 0..KILLS {
+        let operation = next(round, &keys);
+        // Steps of the golden ratio visit the whole span evenly, the same in every run.
+        let fraction = (round as f64 * 0.618_033_988_75).fract();
+        let (heard, took) = kill_during(&mut post, &operation, duration.mul_f64(fraction * 1.3))?;
+        if heard {
+            duration = (duration * 3 + took) / 4;
+        } else {
+            // Too early for anything to be heard, again and again, would try only the beginning.
+            duration = duration.mul_f64(1.02);
+        }
+        let daemon = post.start()?;
+        let (now, after) = (listed(&post)?, operation.after(&keys));
+        if heard {
+            acknowledged += 1;
+            ensure!(
+                now == after,
+                "round {round}: {operation:?} was acknowledged and is lost: {now:?} instead of {after:?}"
+            );
+        } else if now == after {
+            done_unheard += 1;
+        } else {
+            undone += 1;
+            ensure!(
+                now == keys,
+                "round {round}: {operation:?} is half done: {now:?} is neither {keys:?} nor {after:?}"
+            );
+        }
+        keys = now;
+        drop(daemon);
+    }
+    let daemon = post.start()?;
+    for (id, key) in keys.iter().filter(|(_, key)| **key != Known::Revoked) {
+        let verified = post.tacit_json(&["key", "verify", id]);
+        ensure!(
+            verified.is_ok(),
+            "{id} {key:?} does not verify: {verified:?}"
+        );
+    }
+    drop(daemon);
+    // All three outcomes, or the moments were badly chosen and the loop proved nothing.
+    ensure!(
+        acknowledged >= 20 && undone >= 20,
+        "{acknowledged} acknowledged, {undone} undone, {done_unheard} unheard"
+    );
+    Ok(())
+}
