@@ -23,6 +23,8 @@ use crate::store::Store;
 
 /// How often custodians and keys are looked at even when nothing was heard.
 const ROUND: Duration = Duration::from_secs(5);
+/// How often each token proves with a real wrap and unwrap that it works. One that fails is replaced by its supervisor.
+const SELF_TEST: Duration = Duration::from_secs(30);
 
 /// Where the store stands.
 #[derive(Debug, Clone)]
@@ -247,11 +249,14 @@ impl Daemon {
             });
         }
         let mut known_up: Vec<String> = Vec::new();
+        let mut self_test = tokio::time::interval(SELF_TEST);
+        self_test.reset();
         loop {
             self.round(&mut known_up, &store_ready, &quorum).await;
             tokio::select! {
                 () = self.bell.notified() => {}
                 () = tokio::time::sleep(ROUND) => {}
+                _ = self_test.tick() => self.self_test().await,
                 _ = watcher.signaled() => break,
             }
         }
@@ -308,6 +313,19 @@ impl Daemon {
             up.push(one.id.clone());
         }
         up
+    }
+
+    async fn self_test(&self) {
+        let usable = self.custodians.usable();
+        let tests = usable.iter().map(|one| one.client.self_test());
+        for (one, result) in usable
+            .iter()
+            .zip(futures_util::future::join_all(tests).await)
+        {
+            if let Err(error) = result {
+                tracing::warn!(custodian = %one.id, %error, "self-test failed");
+            }
+        }
     }
 
     async fn load_store(&self) {

@@ -89,8 +89,8 @@ async fn grant(
         &config.defaults,
     )?;
 
-    let (header, body) = (&grant.version.header, &grant.version.body);
-    let shares = stored_shares(grant.version)?;
+    let (header, body) = (&grant.version().header, &grant.version().body);
+    let shares = stored_shares(grant.version())?;
     let delivered = daemon
         .custodians
         .deliver(&seed, &shares, header.threshold.into())
@@ -101,7 +101,7 @@ async fn grant(
     // Noted before the answer: a revoke that comes between must know of it.
     daemon
         .agents
-        .leased(&session, &request.key_id, grant.number, ttl + grace);
+        .leased(&session, &request.key_id, grant.number(), ttl + grace);
     // A revoke may have been committed while the tokens worked; what is answered must be in force now.
     if daemon
         .ledger()?
@@ -111,19 +111,20 @@ async fn grant(
         .get(&request.key_id)
         .and_then(|key| key.active())
         .map(|(number, _)| number)
-        != Some(grant.number)
+        != Some(grant.number())
     {
         return Err(Refusal::new(
             Code::KeyRevoked,
             format!(
                 "version {} of {} went out of use just now; ask again",
-                grant.number, request.key_id
+                grant.number(),
+                request.key_id
             ),
         ));
     }
     let event = Event::new(Category::Lease, "lease.grant", "ok", caller.actor())
         .key(&request.key_id)
-        .version(grant.number);
+        .version(grant.number());
     daemon.audit.record(event).await?;
 
     Ok(LeaseResponse {

@@ -49,10 +49,21 @@ impl Caller {
 #[derive(Debug)]
 pub struct Grant<'a> {
     /// The version.
-    pub number: u32,
+    number: u32,
     /// Its content.
-    pub version: &'a Version,
-    _proof: (),
+    version: &'a Version,
+}
+
+impl<'a> Grant<'a> {
+    /// The version's number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The version.
+    pub fn version(&self) -> &'a Version {
+        self.version
+    }
 }
 
 /// Environments and teams of a key, defaults filled in.
@@ -141,11 +152,7 @@ pub fn decide<'a>(
         );
         return Err(Refusal::new(Code::UpstreamNotAllowed, text));
     }
-    Ok(Grant {
-        number,
-        version,
-        _proof: (),
-    })
+    Ok(Grant { number, version })
 }
 
 /// Who can use a key now, in words, for `key add` and `key show`.

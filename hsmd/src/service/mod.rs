@@ -47,7 +47,6 @@ impl From<Refusal> for Status {
 }
 
 /// Refuses calls without `tacit-client: 1`: a web client tricked into talking to the socket cannot add it.
-#[expect(clippy::result_large_err, reason = "the signature is tonic's")]
 fn require_client(request: Request<()>) -> Result<Request<()>, Status> {
     let value = request.metadata().get(CLIENT_KEY);
     if value.is_some_and(|value| value.as_bytes() == CLIENT_VALUE.as_bytes()) {
