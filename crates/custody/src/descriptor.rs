@@ -9,7 +9,7 @@ use std::str::FromStr;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
 use crate::codec::{FormatError, Reader, Writer, sha256};
-use crate::names::CustodianId;
+use crate::names::{CustodianId, KeyId};
 use crate::p256::Point;
 use crate::rsa::{RsaPublic, SPKI_MAX_BYTES};
 
@@ -219,6 +219,11 @@ impl Descriptor {
             .map_err(|_| from.field("id", "breaks the rule for names"))?;
         let serial = from.text("serial", 64)?.to_owned();
         let label = from.text("label", 128)?.to_owned();
+        for (field, text) in [("serial", &serial), ("label", &label)] {
+            if !text.chars().all(shows_as_itself) {
+                return Err(from.field(field, "has control or invisible characters"));
+            }
+        }
         let profile = Profile::from_id(from.u8()?)
             .ok_or_else(|| from.field("profile", "is not known to this build"))?;
         let point = |from: &mut Reader<'_>| Point::parse(from.take(crate::p256::POINT_BYTES)?);
@@ -238,7 +243,7 @@ impl Descriptor {
             return Err(from.field("signing keys", "serve two purposes"));
         }
         from.end()?;
-        Ok(Self {
+        let descriptor = Self {
             id,
             serial,
             label,
@@ -247,7 +252,43 @@ impl Descriptor {
             sign_descriptor,
             sign_statement,
             sign_checkpoint,
-        })
+        };
+        let keys = descriptor.keys();
+        if keys
+            .iter()
+            .enumerate()
+            .any(|(at, key)| keys[..at].contains(key))
+        {
+            return Err(FormatError::Field {
+                what: WHAT,
+                field: "keys",
+                rule: "serve two purposes",
+            });
+        }
+        Ok(descriptor)
+    }
+
+    /// Every public key, as bytes.
+    fn keys(&self) -> Vec<&[u8]> {
+        let signing: [&[u8]; 3] = [
+            self.sign_descriptor.as_bytes(),
+            self.sign_statement.as_bytes(),
+            self.sign_checkpoint.as_bytes(),
+        ];
+        let mut keys = signing.to_vec();
+        match &self.seal {
+            SealKeys::Ecdh { seal, transport } => {
+                keys.extend([&seal.as_bytes()[..], transport.as_bytes()]);
+            }
+            SealKeys::Rsa { seal } => keys.extend(seal.iter().map(|(_, key)| key.as_der())),
+        }
+        keys
+    }
+
+    /// Whether a key of this descriptor stands in `other`, too: then they are one token, whatever they are called.
+    pub(crate) fn shares_a_key_with(&self, other: &Descriptor) -> bool {
+        let others = other.keys();
+        self.keys().iter().any(|key| others.contains(key))
     }
 
     /// SHA-256 of the encoding.
@@ -261,20 +302,29 @@ impl Descriptor {
     }
 
     /// Field by field, what differs from `new`: name, old value, new value; for the error that shows a changed
-    /// descriptor.
+    /// descriptor. Keys are shown as the first half of their SHA-256: 128 bits, which nobody can make collide with a
+    /// pinned key, as one could with the first bytes of the key itself.
     pub fn differences(&self, new: &Descriptor) -> Vec<(&'static str, String, String)> {
-        let point = |key: &Point| format!("{key:?}");
+        let hash = |bytes: &[u8]| hex::encode(&sha256(bytes)[..16]);
+        let point = |key: &Point| hash(key.as_bytes());
         let fields = |one: &Descriptor| {
+            let (seal, transport) = match &one.seal {
+                SealKeys::Ecdh { seal, transport } => (point(seal), point(transport)),
+                SealKeys::Rsa { seal } => {
+                    let keys = seal
+                        .iter()
+                        .map(|(compartment, key)| format!("{compartment}: {}", hash(key.as_der())));
+                    (keys.collect::<Vec<_>>().join(", "), "none".to_owned())
+                }
+            };
             vec![
                 ("id", one.id.to_string()),
                 ("serial", one.serial.clone()),
                 ("label", one.label.clone()),
                 ("profile", one.profile.name().to_owned()),
                 ("mechanisms", one.profile.mechanisms().to_owned()),
-                (
-                    "seal keys",
-                    hex::encode(&sha256(format!("{:?}", one.seal_bytes()).as_bytes())[..8]),
-                ),
+                ("seal key", seal),
+                ("transport key", transport),
                 ("sign-descriptor key", point(&one.sign_descriptor)),
                 ("sign-statement key", point(&one.sign_statement)),
                 ("sign-checkpoint key", point(&one.sign_checkpoint)),
@@ -286,18 +336,15 @@ impl Descriptor {
             .map(|(old, new)| (old.0, old.1, new.1))
             .collect()
     }
+}
 
-    fn seal_bytes(&self) -> Vec<u8> {
-        match &self.seal {
-            SealKeys::Ecdh { seal, transport } => {
-                [&seal.as_bytes()[..], transport.as_bytes()].concat()
-            }
-            SealKeys::Rsa { seal } => seal
-                .iter()
-                .flat_map(|(_, key)| key.as_der().to_vec())
-                .collect(),
-        }
-    }
+/// Whether a person who reads `c` on a terminal sees exactly that: a label that could move the cursor, erase a line or
+/// turn the direction of writing could make a foreign fingerprint look like the expected one.
+fn shows_as_itself(c: char) -> bool {
+    let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}');
+    !c.is_control() && !invisible
 }
 
 fn read_rsa_keys(from: &mut Reader<'_>) -> Result<SealKeys, FormatError> {
@@ -308,6 +355,9 @@ fn read_rsa_keys(from: &mut Reader<'_>) -> Result<SealKeys, FormatError> {
     let mut seal: Vec<(String, RsaPublic)> = Vec::with_capacity(count.into());
     for _ in 0..count {
         let compartment = from.text("seal", 128)?.to_owned();
+        if compartment != "*" && compartment.parse::<KeyId>().is_err() {
+            return Err(from.field("seal", "has a compartment that breaks the rule for names"));
+        }
         let key = RsaPublic::parse(from.bytes("seal", SPKI_MAX_BYTES)?)?;
         if seal.last().is_some_and(|(last, _)| *last >= compartment) {
             return Err(from.field("seal", "is not sorted by compartment"));

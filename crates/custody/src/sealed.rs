@@ -226,7 +226,7 @@ impl SealedKey {
         format!("{out}\n{ARMOR_END}\n")
     }
 
-    /// Parses the text form; white space around and line ends inside are forgiven, nothing else.
+    /// Parses the text form; white space around it and between its digits is forgiven (mail adds some), nothing else.
     ///
     /// # Errors
     /// [`FormatError`].

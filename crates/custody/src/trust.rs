@@ -217,6 +217,26 @@ impl Trust {
         {
             return Err(refuse("custodians", "has one id twice"));
         }
+        for (at, one) in self.custodians.iter().enumerate() {
+            let own = &one.current.descriptor;
+            let mut others = self.custodians[..at]
+                .iter()
+                .map(|one| &one.current.descriptor);
+            if others.any(|other| own.shares_a_key_with(other)) {
+                return Err(refuse(
+                    "custodians",
+                    "has one key in two descriptors: that token would hold two shares",
+                ));
+            }
+            let fits =
+                |old: &SignedDescriptor| old.descriptor.id == own.id && old.descriptor != *own;
+            if !one.superseded.iter().all(fits) {
+                return Err(refuse(
+                    "superseded",
+                    "has a descriptor that is in force, or is another custodian's",
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -330,6 +350,10 @@ impl Trust {
             Some(pinned) if pinned.current.descriptor == presented.descriptor => {}
             Some(pinned) => {
                 let old = std::mem::replace(&mut pinned.current, presented);
+                let now = &pinned.current.descriptor;
+                pinned
+                    .superseded
+                    .retain(|earlier| earlier.descriptor != *now);
                 pinned.superseded.insert(0, old);
             }
             None => self.custodians.push(PinnedCustodian {
