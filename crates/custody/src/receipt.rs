@@ -6,8 +6,10 @@
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
+use crate::CUSTODIANS_MAX;
 use crate::codec::FormatError;
 use crate::header::Header;
+use crate::names::KeyId;
 use crate::share::{ShareRecord, answer_message};
 
 const FORMAT: &str = "tacit-receipt/v1";
@@ -38,13 +40,22 @@ pub struct CustodianReceipt {
 }
 
 /// A question that only a holder of the share can answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Challenge {
     /// 32 random bytes, hex.
     pub challenge: String,
     /// HMAC-SHA-256 under the share record, hex.
     pub answer: String,
+}
+
+impl std::fmt::Debug for Challenge {
+    /// Without the answer: a daemon that finds it in a log could give it without holding the share.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Challenge")
+            .field("challenge", &self.challenge)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Receipt {
@@ -98,16 +109,22 @@ impl Receipt {
         if receipt.format != FORMAT {
             return Err(refuse("is of a format that this build does not read"));
         }
-        let is_hex32 = |text: &str| text.len() == 64 && hex::decode(text).is_ok();
-        let challenges = receipt
-            .custodians
-            .iter()
-            .flat_map(|custodian| &custodian.challenges);
-        if !challenges
-            .clone()
-            .all(|one| is_hex32(&one.challenge) && is_hex32(&one.answer))
+        let is_hex32 = |text: &str| hex::decode_to_slice(text, &mut [0; 32]).is_ok();
+        if receipt.key_id.parse::<KeyId>().is_err() || receipt.version == 0 {
+            return Err(refuse("names no key version"));
+        }
+        if receipt.custodians.is_empty() || receipt.custodians.len() > CUSTODIANS_MAX.into() {
+            return Err(refuse("names no custodian, or more than 16"));
+        }
+        let challenges = receipt.custodians.iter().flat_map(|one| &one.challenges);
+        let values = challenges.flat_map(|one| [&one.challenge, &one.answer]);
+        let prints = receipt.custodians.iter().map(|one| &one.fingerprint);
+        if !values
+            .chain(prints)
+            .chain([&receipt.header_sha256])
+            .all(|digits| is_hex32(digits))
         {
-            return Err(refuse("has a challenge that is not 64 hex digits"));
+            return Err(refuse("has a value that is not 64 hex digits"));
         }
         Ok(receipt)
     }
@@ -120,11 +137,8 @@ impl Receipt {
     /// Takes one unspent challenge per custodian out of the receipt, in x order. The caller writes the receipt back
     /// *before* it sends them: a challenge that was seen once proves nothing a second time.
     pub fn spend(&mut self) -> Option<Vec<Challenge>> {
-        if self
-            .custodians
-            .iter()
-            .any(|custodian| custodian.challenges.is_empty())
-        {
+        // None of none would be an empty list of questions, and every daemon answers that rightly.
+        if self.remaining() == 0 {
             return None;
         }
         self.custodians
