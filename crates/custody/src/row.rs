@@ -1,5 +1,6 @@
 //! What the MAC of a stored row covers, so that rows can be neither edited nor moved.
 
+use crate::CUSTODIANS_MAX;
 use crate::codec::{FormatError, Reader, Writer};
 use crate::descriptor::Fingerprint;
 use crate::names::KeyId;
@@ -30,6 +31,14 @@ pub struct RowIdentity {
     pub sealer: SealerKey,
 }
 
+fn refuse(field: &'static str, rule: &'static str) -> FormatError {
+    FormatError::Field {
+        what: WHAT,
+        field,
+        rule,
+    }
+}
+
 impl RowIdentity {
     /// The canonical encoding.
     pub fn encode(&self) -> Vec<u8> {
@@ -45,7 +54,7 @@ impl RowIdentity {
         out.finish()
     }
 
-    /// Parses strictly.
+    /// Parses strictly, with the rules of the header from which all of it is taken.
     ///
     /// # Errors
     /// [`FormatError`].
@@ -61,6 +70,15 @@ impl RowIdentity {
         let header_hash = from.array()?;
         let sealer = SealerKey::new(from.array()?);
         from.end()?;
+        if version == 0 || generation == 0 {
+            return Err(refuse("version", "and generation count from 1"));
+        }
+        if !(1..=CUSTODIANS_MAX).contains(&x) {
+            return Err(refuse("x", "is not 1 to 16"));
+        }
+        if compartment.parse::<KeyId>().is_err() {
+            return Err(refuse("compartment", "breaks the rule for names"));
+        }
         Ok(Self {
             key_id,
             version,

@@ -5,9 +5,14 @@
     reason = "tests look at secrets and may panic"
 )]
 
+mod canonical;
 mod combining;
 mod delivery;
 mod header_bits;
 mod provenance;
 mod published;
+mod receipts;
+mod secrets;
+mod statements;
 mod support;
+mod trust_file;
