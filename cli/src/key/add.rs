@@ -1,0 +1,106 @@
+//! `tacit key add`: seal here, submit there, and say who can use the key now.
+
+use custody::{SealedKey, Trust, sha256};
+use proto::v1::{AddKeyRequest, AddKeyResponse, KeyPolicy, StringList};
+use serde_json::json;
+
+use super::seal::{self, Order, WrittenReceipt};
+use super::show::summary_json;
+use crate::Answer;
+use crate::args::AddKey;
+use crate::client::{self, Daemon, unary};
+use crate::config::Paths;
+use crate::failure::Usage;
+use crate::output::{Output, list};
+use crate::trust;
+
+/// `tacit key add`.
+pub(super) async fn run(options: AddKey, paths: &Paths, output: &Output) -> Answer {
+    let trust = trust::load(&paths.trust)?;
+    let mut daemon = client::connect(&paths.socket).await?;
+    let (sealed, receipt) = match &options.sealed {
+        Some(path) => (
+            seal::read_sealed(path, &trust, &options.id)?,
+            WrittenReceipt::none(),
+        ),
+        None => seal_now(&options, &trust, &mut daemon, paths, output).await?,
+    };
+    let request = AddKeyRequest {
+        sealed: sealed.encode(),
+        policy: Some(policy(&options)),
+        allow_missing: options.allow_missing,
+    };
+    match unary(daemon.admin.add_key(request)).await {
+        Ok(response) => {
+            tell(&response, &sealed, output);
+            Ok(true)
+        }
+        Err(refusal) => {
+            if refusal.is_definite() {
+                receipt.take_back();
+            }
+            Err(refusal.into())
+        }
+    }
+}
+
+async fn seal_now(
+    options: &AddKey,
+    trust: &Trust,
+    daemon: &mut Daemon,
+    paths: &Paths,
+    output: &Output,
+) -> anyhow::Result<(SealedKey, WrittenReceipt)> {
+    let status = daemon.status().await?;
+    trust::check_presented(trust, &status)?;
+    let provider = options
+        .provider
+        .as_ref()
+        .ok_or_else(|| Usage("--provider is missing".to_owned()))?;
+    let asked = &options.material.upstreams;
+    let order = Order {
+        key_id: options.id.clone(),
+        version: 1,
+        provider: provider.to_string(),
+        upstreams: seal::upstreams(provider.as_str(), asked, &status.default_upstreams)?,
+    };
+    seal::seal(&order, &options.material, trust, paths, output)
+}
+
+/// A list that was not given stays absent: the daemon's `[defaults]` decide, and an empty one would mean nobody.
+fn policy(options: &AddKey) -> KeyPolicy {
+    let given = |values: &[String]| {
+        (!values.is_empty()).then(|| StringList {
+            values: values.to_vec(),
+        })
+    };
+    KeyPolicy {
+        environments: given(&options.environments),
+        teams: given(&options.teams),
+        description: options.description.clone().unwrap_or_default(),
+    }
+}
+
+fn tell(response: &AddKeyResponse, sealed: &SealedKey, output: &Output) {
+    let key = response.key.clone().unwrap_or_default();
+    let mut text = format!(
+        "added {} version {} ({}), {}",
+        key.key_id, key.current_version, key.provider, key.state
+    );
+    if !response.missing_custodians.is_empty() {
+        text += &format!(
+            "\nnot ingested yet by {}: the margin is smaller until they are back",
+            list(&response.missing_custodians)
+        );
+    }
+    text += "\nusable by";
+    for line in &response.usable_by {
+        text += &format!("\n  {line}");
+    }
+    let json = json!({
+        "key": summary_json(&key), "usable_by": response.usable_by,
+        "missing_custodians": response.missing_custodians,
+        "header_sha256": hex::encode(sha256(&sealed.header)),
+    });
+    output.result(&text, &json);
+}

@@ -1,0 +1,333 @@
+//! Changes that agents must follow: rotate, roll back, revoke. Each streams how far it has reached them.
+
+use custody::{KeyId, SealedKey, Trust, Upstream};
+use proto::v1::{
+    ChangeProgress, RevokeKeyRequest, RollbackKeyRequest, RotateKeyRequest, ShowKeyRequest,
+    ShowKeyResponse,
+};
+use serde_json::{Value, json};
+use tonic::{Response, Status, Streaming};
+
+use super::seal::{self, Order, WrittenReceipt};
+use super::show::summary_json;
+use crate::Answer;
+use crate::args::{RevokeKey, RotateKey};
+use crate::client::{self, Daemon, unary};
+use crate::config::Paths;
+use crate::failure::Refusal;
+use crate::output::{Output, list};
+use crate::trust;
+
+/// `tacit key rotate`.
+pub(super) async fn rotate(options: RotateKey, paths: &Paths, output: &Output) -> Answer {
+    let trust = trust::load(&paths.trust)?;
+    let mut daemon = client::connect(&paths.socket).await?;
+    let (sealed, receipt) = match &options.sealed {
+        Some(path) => (
+            seal::read_sealed(path, &trust, &options.id)?,
+            WrittenReceipt::none(),
+        ),
+        None => seal_successor(&options, &trust, &mut daemon, paths, output).await?,
+    };
+    let request = RotateKeyRequest {
+        sealed: sealed.encode(),
+        allow_missing: options.allow_missing,
+        no_wait: options.no_wait,
+    };
+    match start(daemon.admin.rotate_key(request)).await {
+        Ok(stream) => follow(stream, "rotated", options.no_wait, output).await,
+        Err(refusal) => {
+            if refusal.is_definite() {
+                receipt.take_back();
+            }
+            Err(refusal.into())
+        }
+    }
+}
+
+async fn seal_successor(
+    options: &RotateKey,
+    trust: &Trust,
+    daemon: &mut Daemon,
+    paths: &Paths,
+    output: &Output,
+) -> anyhow::Result<(SealedKey, WrittenReceipt)> {
+    trust::check_presented(trust, &daemon.status().await?)?;
+    let request = ShowKeyRequest {
+        key_id: options.id.to_string(),
+    };
+    let known = unary(daemon.admin.show_key(request)).await?;
+    let order = Order {
+        key_id: options.id.clone(),
+        version: next_version(&known),
+        provider: known
+            .key
+            .as_ref()
+            .map(|key| key.provider.clone())
+            .unwrap_or_default(),
+        upstreams: successor_upstreams(&known, &options.material.upstreams)?,
+    };
+    seal::seal(&order, &options.material, trust, paths, output)
+}
+
+/// One above the highest there ever was: destroyed versions keep their number.
+fn next_version(known: &ShowKeyResponse) -> u32 {
+    let highest = known.versions.iter().map(|version| version.version).max();
+    highest.unwrap_or(0).saturating_add(1)
+}
+
+/// Where the key goes does not change by rotating it, unless that is asked for.
+fn successor_upstreams(
+    known: &ShowKeyResponse,
+    asked: &[Upstream],
+) -> anyhow::Result<Vec<Upstream>> {
+    let key = known.key.clone().unwrap_or_default();
+    let newest = known.versions.iter().max_by_key(|version| version.version);
+    let current = known
+        .versions
+        .iter()
+        .find(|version| version.version == key.current_version);
+    match current.or(newest) {
+        Some(version) if asked.is_empty() => version
+            .upstreams
+            .iter()
+            .map(|text| Ok(text.parse()?))
+            .collect(),
+        _ => seal::upstreams(&key.provider, asked, &[]),
+    }
+}
+
+/// `tacit key rollback`.
+pub(super) async fn rollback(id: &KeyId, no_wait: bool, paths: &Paths, output: &Output) -> Answer {
+    let mut daemon = client::connect(&paths.socket).await?;
+    let request = RollbackKeyRequest {
+        key_id: id.to_string(),
+        no_wait,
+    };
+    let stream = start(daemon.admin.rollback_key(request)).await?;
+    follow(stream, "rolled back", no_wait, output).await
+}
+
+/// `tacit key revoke`.
+pub(super) async fn revoke(options: RevokeKey, paths: &Paths, output: &Output) -> Answer {
+    let mut daemon = client::connect(&paths.socket).await?;
+    let request = RevokeKeyRequest {
+        key_id: options.id.to_string(),
+        version: options.version.unwrap_or(0),
+        reason: options.reason,
+        compromised: options.compromised,
+        no_wait: options.no_wait,
+    };
+    let stream = start(daemon.admin.revoke_key(request)).await?;
+    follow(stream, "revoked", options.no_wait, output).await
+}
+
+async fn start(
+    call: impl Future<Output = Result<Response<Streaming<ChangeProgress>>, Status>>,
+) -> Result<Streaming<ChangeProgress>, Refusal> {
+    unary(call).await
+}
+
+/// Shows the stream until it is done. The change itself was durable before the first message.
+async fn follow(
+    mut stream: Streaming<ChangeProgress>,
+    verb: &str,
+    no_wait: bool,
+    output: &Output,
+) -> Answer {
+    let mut last: Option<ChangeProgress> = None;
+    let mut told = false;
+    loop {
+        let progress = match stream.message().await {
+            Ok(Some(progress)) => progress,
+            Ok(None) => break,
+            Err(status) => return Err(interrupted(&status, last.as_ref())),
+        };
+        if last.is_none() && !output.is_json() {
+            output.text(&headline(verb, &progress));
+        }
+        // The line is told when no connected agent is awaited any more; leases of the others only run out from here.
+        let settled =
+            progress.acknowledged.saturating_add(progress.not_connected) >= progress.agents;
+        if !told && (settled || progress.done) && !output.is_json() {
+            output.text(&reach(&progress));
+            told = true;
+        } else if !told {
+            output.progress(&reach(&progress));
+        }
+        let done = progress.done || no_wait;
+        last = Some(progress);
+        if done {
+            break;
+        }
+    }
+    finish(last, verb, no_wait, output)
+}
+
+fn finish(last: Option<ChangeProgress>, verb: &str, no_wait: bool, output: &Output) -> Answer {
+    let Some(last) = last else {
+        anyhow::bail!("the daemon ended the call without an answer; look with tacit key show");
+    };
+    if output.is_json() {
+        output.result("", &progress_json(verb, &last));
+        return Ok(last.done || no_wait);
+    }
+    if !last.done && !no_wait {
+        anyhow::bail!(
+            "the daemon stopped reporting; the change stands (revision {})",
+            last.revision
+        );
+    }
+    if last.done && last.not_connected > 0 {
+        output.text("the last lease has ended");
+    }
+    Ok(true)
+}
+
+fn interrupted(status: &Status, last: Option<&ChangeProgress>) -> anyhow::Error {
+    let error = anyhow::Error::new(Refusal::new(status));
+    match last {
+        None => error,
+        Some(last) => error.context(format!(
+            "the change stands (revision {}), but its progress cannot be followed any more",
+            last.revision
+        )),
+    }
+}
+
+fn headline(verb: &str, progress: &ChangeProgress) -> String {
+    let key = progress.key.clone().unwrap_or_default();
+    let version = match key.current_version {
+        0 => "no version is in use".to_owned(),
+        version => format!("version {version} is in use"),
+    };
+    let mut text = format!("{verb} {}: {}, {version}", key.key_id, key.state);
+    if !progress.missing_custodians.is_empty() {
+        text += &format!(
+            "\nnot ingested yet by {}: the margin is smaller until they are back",
+            list(&progress.missing_custodians)
+        );
+    }
+    text
+}
+
+/// `acknowledged 12 of 14 in 3 ms; 2 not connected, their leases end by 10:02:41 UTC`.
+fn reach(progress: &ChangeProgress) -> String {
+    let mut text = format!(
+        "acknowledged {} of {} in {}",
+        progress.acknowledged,
+        progress.agents,
+        elapsed(progress.elapsed_us)
+    );
+    if progress.not_connected > 0 {
+        text += &format!("; {} not connected, ", progress.not_connected);
+        text += &match clock(progress.leases_end_ms) {
+            Some(end) => format!("their leases end by {end} UTC"),
+            None => "their leases have ended".to_owned(),
+        };
+    }
+    text
+}
+
+fn elapsed(microseconds: u64) -> String {
+    match microseconds {
+        us @ 0..1_000 => format!("{us} us"),
+        us @ 1_000..10_000_000 => format!("{} ms", us / 1_000),
+        us => format!("{} s", us / 1_000_000),
+    }
+}
+
+fn clock(milliseconds: u64) -> Option<String> {
+    // Up to the next second: a lease that ends at 10:02:41.3 has not ended at 10:02:41.
+    let seconds = i64::try_from(milliseconds.div_ceil(1000)).ok()?;
+    if seconds == 0 {
+        return None;
+    }
+    let when = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    Some(format!(
+        "{:02}:{:02}:{:02}",
+        when.hour(),
+        when.minute(),
+        when.second()
+    ))
+}
+
+fn progress_json(verb: &str, progress: &ChangeProgress) -> Value {
+    json!({
+        "action": verb, "key": progress.key.as_ref().map(summary_json), "revision": progress.revision,
+        "agents": progress.agents, "acknowledged": progress.acknowledged,
+        "not_connected": progress.not_connected, "leases_end_ms": progress.leases_end_ms,
+        "elapsed_us": progress.elapsed_us, "done": progress.done,
+        "missing_custodians": progress.missing_custodians,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{KeySummary, KeyVersion};
+
+    #[test]
+    fn the_line_of_a_revoke_is_the_contracts() {
+        let progress = ChangeProgress {
+            agents: 14,
+            acknowledged: 12,
+            not_connected: 2,
+            elapsed_us: 3_400,
+            leases_end_ms: (10 * 3600 + 2 * 60 + 40) * 1000 + 300,
+            ..ChangeProgress::default()
+        };
+        assert_eq!(
+            reach(&progress),
+            "acknowledged 12 of 14 in 3 ms; 2 not connected, their leases end by 10:02:41 UTC"
+        );
+        let dead = ChangeProgress {
+            leases_end_ms: 0,
+            ..progress.clone()
+        };
+        assert!(reach(&dead).ends_with("2 not connected, their leases have ended"));
+        let all = ChangeProgress {
+            acknowledged: 14,
+            not_connected: 0,
+            ..progress
+        };
+        assert_eq!(reach(&all), "acknowledged 14 of 14 in 3 ms");
+    }
+
+    fn known(current: u32, versions: &[(u32, &str)]) -> ShowKeyResponse {
+        let version = |(version, upstream): &(u32, &str)| KeyVersion {
+            version: *version,
+            upstreams: vec![(*upstream).to_owned()],
+            ..KeyVersion::default()
+        };
+        ShowKeyResponse {
+            key: Some(KeySummary {
+                provider: "openai".to_owned(),
+                current_version: current,
+                ..KeySummary::default()
+            }),
+            versions: versions.iter().map(version).collect(),
+            usable_by: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_successor_takes_the_next_number_and_the_upstreams_in_use() {
+        let rolled_back = known(1, &[(1, "https://one.example"), (2, "https://two.example")]);
+        assert_eq!(next_version(&rolled_back), 3);
+        let kept = successor_upstreams(&rolled_back, &[]).expect("parses");
+        assert_eq!(kept, ["https://one.example".parse().expect("parses")]);
+        let asked = ["https://three.example".parse().expect("parses")];
+        assert_eq!(
+            successor_upstreams(&rolled_back, &asked).expect("given"),
+            asked
+        );
+        let revoked = known(0, &[(1, "https://one.example")]);
+        let newest = successor_upstreams(&revoked, &[]).expect("parses");
+        assert_eq!(newest, ["https://one.example".parse().expect("parses")]);
+        let empty = known(0, &[]);
+        assert_eq!(next_version(&empty), 1);
+        let own = successor_upstreams(&empty, &[]).expect("known provider");
+        assert_eq!(own, ["https://api.openai.com".parse().expect("parses")]);
+    }
+}

@@ -1,0 +1,30 @@
+//! Verbs on provider keys, one file each.
+
+mod add;
+mod change;
+mod destroy;
+mod saved;
+mod seal;
+mod secret_input;
+mod show;
+pub(crate) mod verify;
+
+use crate::Answer;
+use crate::args::KeyVerb;
+use crate::config::Paths;
+use crate::output::Output;
+
+/// `tacit key …`
+pub(crate) async fn run(verb: KeyVerb, paths: &Paths, output: &Output) -> Answer {
+    match verb {
+        KeyVerb::Add(options) => add::run(options, paths, output).await,
+        KeyVerb::Destroy(options) => destroy::run(options, paths, output).await,
+        KeyVerb::List => show::list(paths, output).await,
+        KeyVerb::Revoke(options) => change::revoke(options, paths, output).await,
+        KeyVerb::Rollback { id, no_wait } => change::rollback(&id, no_wait, paths, output).await,
+        KeyVerb::Rotate(options) => change::rotate(options, paths, output).await,
+        KeyVerb::Seal(options) => seal::run(options, paths, output),
+        KeyVerb::Show { id } => show::one(&id, paths, output).await,
+        KeyVerb::Verify(options) => verify::run(options, paths, output).await,
+    }
+}

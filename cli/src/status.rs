@@ -1,0 +1,105 @@
+//! `tacit status`: the daemon on one page.
+
+use proto::v1::StatusResponse;
+use serde_json::{Value, json};
+
+use crate::Answer;
+use crate::client;
+use crate::config::Paths;
+use crate::custodian;
+use crate::output::{Output, clean, fields, list, now, span};
+
+/// `tacit status`. A daemon that is not ready is a negative answer: exit code 1.
+pub(crate) async fn run(paths: &Paths, output: &Output) -> Answer {
+    let mut daemon = client::connect(&paths.socket).await?;
+    let status = daemon.status().await?;
+    output.result(&render(&status, now()), &to_json(&status));
+    Ok(status.ready)
+}
+
+fn render(status: &StatusResponse, now: i64) -> String {
+    let available = i64::from(status.threshold) + i64::from(status.margin);
+    let margin = match status.margin {
+        ..0 => format!("{}: NO LEASE CAN BE SERVED", status.margin),
+        0 => "0: the next custodian that fails stops all leases".to_owned(),
+        margin => format!("{margin} may fail"),
+    };
+    let mut text = fields(&[
+        ("hsmd", status.version.clone()),
+        ("up", span(now.saturating_sub(status.started_at))),
+        ("ready", if status.ready { "yes" } else { "NO" }.to_owned()),
+        (
+            "custodians up",
+            format!(
+                "{available} of {}, {} needed",
+                status.custodians.len(),
+                status.threshold
+            ),
+        ),
+        ("margin", margin),
+        ("keys", status.keys.to_string()),
+        ("agents connected", status.agents_connected.to_string()),
+        ("store revision", status.revision.to_string()),
+        ("denied", status.denied.to_string()),
+        (
+            "defaults",
+            format!(
+                "environments {}, teams {}, upstreams {}",
+                list(&status.default_environments),
+                list(&status.default_teams),
+                list(&status.default_upstreams)
+            ),
+        ),
+    ]);
+    text += "\n\n";
+    text += &custodian::render(&status.custodians);
+    for note in &status.notes {
+        text += &format!("\nnote: {}", clean(note));
+    }
+    text
+}
+
+fn to_json(status: &StatusResponse) -> Value {
+    json!({
+        "version": status.version, "started_at": status.started_at, "revision": status.revision,
+        "threshold": status.threshold, "margin": status.margin, "ready": status.ready,
+        "custodians": status.custodians.iter().map(custodian::to_json).collect::<Vec<_>>(),
+        "keys": status.keys, "agents_connected": status.agents_connected, "notes": status.notes,
+        "default_upstreams": status.default_upstreams,
+        "default_environments": status.default_environments,
+        "default_teams": status.default_teams, "denied": status.denied,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::CustodianStatus;
+
+    #[test]
+    fn a_margin_that_is_gone_is_loud() {
+        let status = |margin| StatusResponse {
+            threshold: 2,
+            margin,
+            custodians: vec![CustodianStatus::default(); 3],
+            ..StatusResponse::default()
+        };
+        assert!(render(&status(1), 0).contains("3 of 3, 2 needed"));
+        assert!(render(&status(0), 0).contains("the next custodian that fails"));
+        let broken = render(&status(-1), 0);
+        assert!(
+            broken.contains("NO LEASE") && broken.contains("1 of 3"),
+            "{broken}"
+        );
+    }
+
+    #[test]
+    fn a_custodian_that_is_not_as_pinned_is_loud() {
+        let one = CustodianStatus {
+            id: "b".to_owned(),
+            mismatch: true,
+            ..CustodianStatus::default()
+        };
+        assert!(custodian::render(&[one]).contains("NOT AS PINNED"));
+    }
+}
