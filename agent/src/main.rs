@@ -8,7 +8,7 @@ use agent::agent::Deps;
 use agent::clock::BootClock;
 use agent::config::Config;
 use clap::Parser;
-use lifecycle::{drain, logs, metrics, notify, signals};
+use lifecycle::{announce, drain, logs, metrics, notify, signals};
 
 /// The sidecar: sends an app's requests on with provider keys that the app never sees.
 #[derive(Debug, Parser)]
@@ -20,6 +20,9 @@ struct Options {
     /// Validate the file and exit
     #[arg(long)]
     check: bool,
+    /// Write the bound addresses to this file, as JSON, once everything is bound
+    #[arg(long, value_name = "FILE")]
+    announce: Option<PathBuf>,
 }
 
 /// `EX_USAGE`: the command line or a value in the file.
@@ -100,6 +103,18 @@ async fn run(options: &Options) -> ExitCode {
         }
     };
     tracing::info!(listen = %agent.addr(), admin = %agent.admin_addr(), "serving");
+    if let Some(file) = &options.announce {
+        let addresses = serde_json::json!({
+            "listen": agent.addr().to_string(),
+            "admin_listen": agent.admin_addr().to_string(),
+        });
+        if let Err(error) = announce::write(file, &addresses.to_string()) {
+            return fail(
+                &anyhow::Error::from(error).context(format!("cannot write {}", file.display())),
+                1,
+            );
+        }
+    }
     notify::spawn(agent.readiness().clone(), trigger);
     agent.serve(reloads).await;
     tracing::info!("ended");

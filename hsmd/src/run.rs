@@ -1,7 +1,7 @@
 //! From a configuration to a serving daemon, and its orderly end.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use anyhow::Context;
 use hsm::TokenClient;
 use lifecycle::drain::Trigger;
 use lifecycle::readiness::Readiness;
-use lifecycle::{admin, notify, signals};
+use lifecycle::{admin, announce, notify, signals};
 use prometheus::Registry;
 
 use crate::audit::{Audit, Category, Event};
@@ -178,18 +178,7 @@ impl Addresses<'_> {
             "admin_socket": self.admin_socket,
             "admin_listen": self.admin_listen.to_string(),
         });
-        let new = file.with_extension("new");
-        let written = (|| {
-            use std::io::Write;
-            fs::OpenOptions::new()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .mode(0o600)
-                .open(&new)?
-                .write_all(text.to_string().as_bytes())?;
-            fs::rename(&new, file)
-        })();
-        written.with_context(|| format!("cannot write {}", file.display()))
+        announce::write(file, &text.to_string())
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 }

@@ -50,6 +50,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod announce;
 pub mod drain;
 pub mod logs;
 pub mod metrics;

@@ -1,0 +1,271 @@
+//! The attackers of the store: whoever can write the database, the trust file or the configuration. Each change is
+//! refused by its own name; the untouched neighbour is served.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use rusqlite::{Connection, params};
+use tests::daemon::Post;
+use tests::process::{Process, bin, eventually};
+use tests::stack::{self, Stack};
+
+/// The place, the daemon's files in it, and copies of the database at two moments.
+struct Crime {
+    post: Post,
+    config: PathBuf,
+    store: PathBuf,
+    now: PathBuf,
+    earlier: PathBuf,
+}
+
+const ADD: [&str; 5] = ["--provider", "openai", "--upstream", "https://api.openai.com", "--no-test"];
+
+impl Crime {
+    /// Two keys; `one` was rotated, `two` revoked, `three` destroyed. `earlier` is from before the last of those.
+    fn scene() -> anyhow::Result<Self> {
+        let stack = Stack::plain()?;
+        let key = tests::fixture::OPENAI.as_bytes();
+        for id in ["one", "two", "three"] {
+            stack.tacit_json(&[&["key", "add", id], &ADD[..]].concat(), key)?;
+        }
+        stack.tacit_json(&["key", "revoke", "three", "--no-wait"], b"")?;
+        let config = stack.path("hsmd_config")?;
+        let mut post = stack.into_post()?;
+        let state = config.parent().context("a directory")?.join("state");
+        let store = state.join("store.sqlite");
+        let (earlier, now) = (state.join("earlier.copy"), state.join("now.copy"));
+        fs::copy(&store, &earlier)?;
+        let daemon = post.start()?;
+        let mut rotate = post.command(&["key", "rotate", "one", "--no-wait", "--upstream", "https://api.openai.com"])?;
+        rotate.args(["--output", "json"]);
+        ensure!(stack::run(rotate, key)?.status.success(), "rotate failed");
+        post.tacit_json(&["key", "revoke", "two", "--no-wait"])?;
+        post.tacit_json(&["key", "destroy", "three", "--yes"])?;
+        let mut daemon = daemon;
+        daemon.process().signal(nix::sys::signal::Signal::SIGTERM)?;
+        daemon.process().exit()?;
+        drop(daemon);
+        fs::copy(&store, &now)?;
+        Ok(Self { post, config, store, now, earlier })
+    }
+
+    /// Puts a copy of the database in place, without any journal of another one.
+    fn place(&self, copy: &Path) -> anyhow::Result<()> {
+        for suffix in ["-wal", "-shm"] {
+            let mut path = self.store.clone().into_os_string();
+            path.push(suffix);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        fs::copy(copy, &self.store)?;
+        Ok(())
+    }
+
+    /// Changes the present database with `crime`, starts the daemon, and expects this refusal and nothing served.
+    fn refuses(&mut self, name: &str, crime: impl FnOnce(&Connection, &Connection)) -> anyhow::Result<()> {
+        self.place(&self.now)?;
+        let earlier = self.store.with_extension("attached");
+        fs::copy(&self.earlier, &earlier)?;
+        {
+            let (database, old) = (Connection::open(&self.store)?, Connection::open(&earlier)?);
+            database.pragma_update(None, "foreign_keys", "OFF")?;
+            crime(&database, &old);
+        }
+        self.serves_nothing(name)
+    }
+
+    fn serves_nothing(&mut self, name: &str) -> anyhow::Result<()> {
+        let before = fs::read(&self.store)?;
+        let mut command = Command::new(bin("hsmd")?);
+        command.arg("--config").arg(&self.config);
+        let mut process = Process::start(&format!("refused-{name}"), command, self.post.dir())?;
+        process.stderr_line(name).with_context(|| format!("no {name}: {}", process.output().1))?;
+        let output = eventually("the daemon answers", || {
+            let output = stack::run(self.post.command(&["key", "list"]).ok()?, b"").ok()?;
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            text.contains("store_refused").then_some((output.status.code(), text))
+        })?;
+        ensure!(output.0 == Some(1) && output.1.contains(name), "{output:?}");
+        process.signal(nix::sys::signal::Signal::SIGTERM)?;
+        process.exit()?;
+        drop(process);
+        // What is refused is left as it was found, for whoever investigates.
+        let after = fs::read(&self.store)?;
+        ensure!(rows(&self.store)? > 0 || after == before, "{name}: the refused store was changed");
+        Ok(())
+    }
+}
+
+fn rows(store: &Path) -> anyhow::Result<i64> {
+    Ok(Connection::open(store)?.query_row("SELECT count(*) FROM record", [], |row| row.get(0))?)
+}
+
+fn record(database: &Connection, kind: &str, id: &str) -> Vec<u8> {
+    database.query_row("SELECT encoded FROM record WHERE kind = ?1 AND id = ?2", params![kind, id], |row| row.get(0)).unwrap()
+}
+
+fn replace(database: &Connection, kind: &str, id: &str, encoded: &[u8]) {
+    let changed = database.execute("UPDATE record SET encoded = ?3 WHERE kind = ?1 AND id = ?2", params![kind, id, encoded]);
+    assert_eq!(changed.unwrap(), 1);
+}
+
+/// Copies a row with its MACs out of another database.
+fn copy_row(from: &Connection, to: &Connection, kind: &str, id: &str) {
+    to.execute("DELETE FROM record_mac WHERE kind = ?1 AND id = ?2", params![kind, id]).unwrap();
+    to.execute("INSERT OR REPLACE INTO record (kind, id, encoded) VALUES (?1, ?2, ?3)", params![kind, id, record(from, kind, id)]).unwrap();
+    let mut macs = from.prepare("SELECT custodian, mac FROM record_mac WHERE kind = ?1 AND id = ?2").unwrap();
+    let macs = macs.query_map(params![kind, id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
+    for mac in macs {
+        let (custodian, mac) = mac.unwrap();
+        to.execute("INSERT INTO record_mac VALUES (?1, ?2, ?3, ?4)", params![kind, id, custodian, mac]).unwrap();
+    }
+}
+
+#[test]
+fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() -> anyhow::Result<()> {
+    let mut crime = Crime::scene()?;
+    for kind in ["key", "version", "share"] {
+        let id = match kind {
+            "key" => "one",
+            "version" => "one/2",
+            _ => "one/2/1",
+        };
+        crime.refuses("record_edited", |database, _| {
+            let mut encoded = record(database, kind, id);
+            let last = encoded.len() - 2;
+            encoded[last] ^= 1;
+            replace(database, kind, id, &encoded);
+        })?;
+    }
+    crime.refuses("record_swapped", |database, _| {
+        let (one, two) = (record(database, "version", "one/1"), record(database, "version", "two/1"));
+        replace(database, "version", "one/1", &two);
+        replace(database, "version", "two/1", &one);
+    })?;
+    // The revoked version as it was before, authentic in every byte.
+    crime.refuses("record_older", |database, earlier| copy_row(earlier, database, "version", "two/1"))?;
+    crime.refuses("record_missing", |database, _| {
+        assert_eq!(database.execute("DELETE FROM record WHERE kind = 'version' AND id = 'two/1'", []).unwrap(), 1);
+    })?;
+    // The share of a destroyed version, put back.
+    crime.refuses("record_extra", |database, earlier| copy_row(earlier, database, "share", "three/1/1"))?;
+    crime.refuses("inventory_edited", |database, _| {
+        let mut encoded: Vec<u8> = database.query_row("SELECT encoded FROM inventory", [], |row| row.get(0)).unwrap();
+        let last = encoded.len() - 1;
+        encoded[last] ^= 1;
+        database.execute("UPDATE inventory SET encoded = ?1", params![encoded]).unwrap();
+    })?;
+    // A whole store from before the revocation.
+    crime.place(&crime.earlier.clone())?;
+    crime.serves_nothing("store_older")?;
+    // No store at all, with tokens that remember one.
+    fs::remove_file(&crime.store)?;
+    let mut command = Command::new(bin("hsmd")?);
+    command.arg("--config").arg(&crime.config);
+    let mut process = Process::start("emptied", command, crime.post.dir())?;
+    process.stderr_line("store_older")?;
+    drop(process);
+
+    crime.place(&crime.now.clone())?;
+    let daemon = crime.post.start()?;
+    let list = crime.post.tacit_json(&["key", "list"])?;
+    ensure!(list["keys"].as_array().is_some_and(|keys| keys.len() == 3), "{list}");
+    crime.post.tacit_json(&["key", "verify", "one"])?;
+    drop(daemon);
+    Ok(())
+}
+
+#[test]
+fn a_store_that_is_newer_foreign_or_damaged_says_so_and_is_left_alone() -> anyhow::Result<()> {
+    let crime = Crime::scene()?;
+    let start = |name: &str| -> anyhow::Result<(Option<i32>, String)> {
+        let mut command = Command::new(bin("hsmd")?);
+        command.arg("--config").arg(&crime.config);
+        let mut process = Process::start(name, command, crime.post.dir())?;
+        let status = process.exit()?;
+        Ok((status.code(), process.output().1))
+    };
+    crime.place(&crime.now)?;
+    Connection::open(&crime.store)?.pragma_update(None, "user_version", 99)?;
+    let (code, text) = start("newer")?;
+    ensure!(code == Some(1) && text.contains("schema 99") && text.contains("newer hsmd"), "{code:?} {text}");
+
+    crime.place(&crime.now)?;
+    Connection::open(&crime.store)?.pragma_update(None, "application_id", 7)?;
+    let (code, text) = start("foreign")?;
+    ensure!(code == Some(1) && text.contains("another program's database"), "{code:?} {text}");
+
+    fs::write(&crime.store, "this is a letter, not a database; ".repeat(200))?;
+    let (code, text) = start("letter")?;
+    ensure!(code == Some(1) && text.contains("not a usable Tacit store"), "{code:?} {text}");
+    ensure!(fs::read_to_string(&crime.store)?.starts_with("this is a letter"), "the file was changed");
+
+    crime.place(&crime.now)?;
+    let mut bytes = fs::read(&crime.store)?;
+    let half = bytes.len() / 2;
+    for byte in &mut bytes[half..half + 2048] {
+        *byte ^= 0x5a;
+    }
+    fs::write(&crime.store, &bytes)?;
+    let mut command = Command::new(bin("hsmd")?);
+    command.arg("--config").arg(&crime.config);
+    let mut process = Process::start("damaged", command, crime.post.dir())?;
+    // Where the damage hits decides who sees it first: SQLite's own check, or the custodians' MACs.
+    eventually("the damage is named", || {
+        let text = process.output().1;
+        ["not a usable Tacit store", "record_", "inventory_"].iter().any(|name| text.contains(name)).then_some(())
+    })?;
+    ensure!(!process.output().1.contains("panicked"), "{}", process.output().1);
+    drop(process);
+    Ok(())
+}
+
+#[test]
+fn tokens_that_trade_places_are_refused_by_name() -> anyhow::Result<()> {
+    let mut crime = Crime::scene()?;
+    crime.place(&crime.now)?;
+    let original = fs::read_to_string(&crime.config)?;
+    let traded = original.replace("tacit-a\"", "tacit-X\"").replace("tacit-b\"", "tacit-a\"").replace("tacit-X\"", "tacit-b\"");
+    let traded = traded.replace("softhsm-a/", "softhsm-X/").replace("softhsm-b/", "softhsm-a/").replace("softhsm-X/", "softhsm-b/");
+    ensure!(traded != original, "the configuration names no tokens");
+    fs::write(&crime.config, traded)?;
+    let mut command = Command::new(bin("hsmd")?);
+    command.arg("--config").arg(&crime.config);
+    let mut process = Process::start("traded", command, crime.post.dir())?;
+    let status = eventually("both custodians are named", || {
+        let status = crime.post.tacit_json(&["status"]).ok()?;
+        let custodians = status["custodians"].as_array()?.clone();
+        let bad = custodians.iter().filter(|one| one["state"] == "mismatch" || one["state"] == "down").count();
+        (bad == 2).then_some(custodians)
+    })?;
+    ensure!(status.iter().any(|one| one["detail"].as_str().is_some_and(|text| text.contains("descriptor") || text.contains("token"))), "{status:?}");
+    process.signal(nix::sys::signal::Signal::SIGTERM)?;
+    process.exit()?;
+    drop(process);
+    fs::write(&crime.config, original)?;
+    drop(crime.post.start()?);
+    Ok(())
+}
+
+#[test]
+fn a_key_of_an_unknown_sealer_is_refused_and_the_same_from_a_pinned_one_is_not() -> anyhow::Result<()> {
+    let stack = Stack::plain()?;
+    let outside = tempfile::tempdir()?;
+    let stranger = outside.path().join("stranger.key");
+    let stranger = stranger.to_str().unwrap();
+    let key = tests::fixture::OPENAI.as_bytes();
+    let made = stack.tacit(&["--sealer", stranger, "sealer", "new"], b"")?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let arguments = [&["--sealer", stranger, "key", "add", "one"], &ADD[..]].concat();
+    let refused = stack.tacit(&arguments, key)?;
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(refused.status.code() == Some(1) && text.contains("trust file does not list"), "{text}");
+    stack.tacit_json(&[&["key", "add", "one"], &ADD[..]].concat(), key)?;
+    Ok(())
+}
