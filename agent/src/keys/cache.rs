@@ -4,6 +4,9 @@
 //! expires, not until a refresh fails: a short HSM outage must not become an outage of the app. Past its end it is used only within
 //! `offline_grace`, and only while the daemon is *unreachable*: a daemon that says no has said no.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -207,7 +210,9 @@ impl Inner {
         match self.look(&entry) {
             Look::Fresh(lease) | Look::Stale(lease) => return Ok(lease),
             Look::Nothing { attempts: now } if now != attempts => {
-                if let Some((_, refusal)) = entry.lock().failure {
+                // In a statement of its own: the guard must be gone before `grace` takes it again.
+                let failure = entry.lock().failure;
+                if let Some((_, refusal)) = failure {
                     return self.grace(&entry, refusal);
                 }
             }

@@ -13,6 +13,8 @@ use custody::{KeyId, Origin, Upstream};
 use crate::respond::Refusal;
 
 pub mod cache;
+#[cfg(test)]
+pub mod fake;
 pub mod fixed;
 pub mod hsmd;
 

@@ -1,0 +1,233 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::clock::FakeClock;
+use crate::keys::fake::Fake;
+
+const TTL: Duration = Duration::from_secs(100);
+const DOWN: Refusal = Refusal::new(Code::HsmUnavailable, "down");
+const NO: Refusal = Refusal::new(Code::KeyRevoked, "revoked");
+
+struct Set {
+    fake: Fake,
+    clock: Arc<FakeClock>,
+    cache: Cache,
+    wanted: Wanted,
+}
+
+fn set(ttl: Duration, grace: Duration) -> Set {
+    let fake = Fake::new(TTL, grace);
+    let clock = Arc::new(FakeClock::default());
+    let cache = Cache::new(Arc::new(fake.clone()), Arc::clone(&clock) as _, ttl);
+    let wanted = Wanted {
+        key_id: "k".parse().unwrap(),
+        provider: "openai".to_owned(),
+        origin: "https://api.openai.com".parse().unwrap(),
+    };
+    Set {
+        fake,
+        clock,
+        cache,
+        wanted,
+    }
+}
+
+impl Set {
+    async fn version(&self) -> Result<u32, Code> {
+        self.cache
+            .lease(&self.wanted)
+            .await
+            .map(|lease| lease.version)
+            .map_err(|refusal| refusal.code)
+    }
+
+    /// Runs background work until the source has been asked `n` times and nothing is left to do.
+    async fn settle(&self, n: usize) {
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(self.fake.calls(), n);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_used_until_its_time_and_not_after() {
+    let set = set(TTL, Duration::ZERO);
+    assert_eq!(set.version().await, Ok(1));
+    set.clock.advance(Duration::from_secs(79));
+    assert_eq!(set.version().await, Ok(1));
+    set.settle(1).await;
+    set.fake.then(Err(DOWN));
+    set.clock.advance(Duration::from_secs(20));
+    assert_eq!(set.version().await, Ok(1), "at 99 s the lease still lives");
+    set.settle(2).await;
+    set.clock.advance(Duration::from_secs(1));
+    assert_eq!(
+        set.version().await,
+        Err(Code::HsmUnavailable),
+        "at 100 s it does not"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_refreshed_in_the_background_before_its_time() {
+    let set = set(TTL, Duration::ZERO);
+    set.fake.then(Ok((1, 1)));
+    set.fake.then(Ok((2, 2)));
+    assert_eq!(set.version().await, Ok(1));
+    set.clock.advance(Duration::from_secs(80));
+    assert_eq!(set.version().await, Ok(1), "whoever notices does not wait");
+    set.settle(2).await;
+    assert_eq!(set.version().await, Ok(2));
+    set.settle(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_ask_at_once_cause_one_grant() {
+    let set = set(TTL, Duration::ZERO);
+    set.fake.shut();
+    let asking: Vec<_> = (0..50)
+        .map(|_| {
+            let (cache, wanted) = (set.cache.clone(), set.wanted.clone());
+            tokio::spawn(async move { cache.lease(&wanted).await.map(|lease| lease.version) })
+        })
+        .collect();
+    set.settle(1).await;
+    set.fake.open();
+    for task in asking {
+        assert_eq!(task.await.unwrap(), Ok(1));
+    }
+    assert_eq!(set.fake.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_ask_at_once_share_one_failure() {
+    let set = set(TTL, Duration::ZERO);
+    set.fake.then(Err(DOWN));
+    set.fake.shut();
+    let asking: Vec<_> = (0..50)
+        .map(|_| {
+            let (cache, wanted) = (set.cache.clone(), set.wanted.clone());
+            tokio::spawn(async move { cache.lease(&wanted).await.map(|lease| lease.version) })
+        })
+        .collect();
+    set.settle(1).await;
+    set.fake.open();
+    for task in asking {
+        assert_eq!(task.await.unwrap(), Err(DOWN));
+    }
+    assert_eq!(set.fake.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_source_is_given_up() {
+    let set = set(TTL, Duration::ZERO);
+    set.fake.shut();
+    assert_eq!(set.version().await, Err(Code::HsmUnavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_ttl_every_request_is_a_grant_and_nothing_is_kept() {
+    let set = set(Duration::ZERO, Duration::from_secs(50));
+    for n in 1..=3 {
+        assert_eq!(set.version().await, Ok(1));
+        assert_eq!(set.fake.calls(), n);
+    }
+    assert!(set.cache.in_use().is_empty());
+    set.fake.then(Err(DOWN));
+    assert_eq!(
+        set.version().await,
+        Err(Code::HsmUnavailable),
+        "and nothing is left for a grace"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn grace_holds_while_the_daemon_is_away_and_no_longer() {
+    let set = set(TTL, Duration::from_secs(50));
+    assert_eq!(set.version().await, Ok(1));
+    set.fake.then(Err(DOWN));
+    set.clock.advance(Duration::from_secs(149));
+    assert_eq!(set.version().await, Ok(1));
+    let calls = set.fake.calls();
+    assert_eq!(
+        set.version().await,
+        Ok(1),
+        "and a dead daemon is not asked for every request"
+    );
+    assert_eq!(set.fake.calls(), calls);
+    set.clock.advance(Duration::from_secs(1));
+    assert_eq!(set.version().await, Err(Code::HsmUnavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_says_no_ends_the_grace() {
+    let set = set(TTL, Duration::from_secs(50));
+    assert_eq!(set.version().await, Ok(1));
+    set.fake.then(Err(NO));
+    set.clock.advance(Duration::from_secs(101));
+    assert_eq!(set.version().await, Err(Code::KeyRevoked));
+    assert!(set.cache.in_use().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoke_ends_its_version_at_once_and_leaves_others() {
+    let set = set(TTL, Duration::from_secs(50));
+    assert_eq!(set.version().await, Ok(1));
+    assert!(
+        !set.cache
+            .end(&set.wanted.key_id, (0, 1), |version| version == 2)
+    );
+    assert_eq!(set.cache.in_use().len(), 1);
+    set.fake.then(Err(NO));
+    assert!(
+        set.cache
+            .end(&set.wanted.key_id, (0, 2), |version| version == 1)
+    );
+    assert!(set.cache.in_use().is_empty());
+    assert_eq!(set.version().await, Err(Code::KeyRevoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_crossed_with_a_revoke_is_not_kept() {
+    let set = set(TTL, Duration::ZERO);
+    set.fake.then(Ok((1, 1)));
+    set.fake.then(Ok((2, 2)));
+    set.fake.shut();
+    let (cache, wanted) = (set.cache.clone(), set.wanted.clone());
+    let asking = tokio::spawn(async move { cache.lease(&wanted).await.map(|lease| lease.version) });
+    set.settle(1).await;
+    set.cache
+        .end(&set.wanted.key_id, (0, 2), |version| version == 1);
+    set.fake.open();
+    assert_eq!(asking.await.unwrap(), Ok(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_replaces_what_is_held_without_a_gap() {
+    let set = set(TTL, Duration::ZERO);
+    set.fake.then(Ok((1, 1)));
+    set.fake.then(Ok((2, 2)));
+    assert_eq!(set.version().await, Ok(1));
+    assert_eq!(
+        set.cache.behind(&set.wanted.key_id, 2),
+        [set.wanted.clone()]
+    );
+    assert!(set.cache.behind(&set.wanted.key_id, 1).is_empty());
+    set.cache.prefetch(&set.wanted).await.unwrap();
+    assert_eq!(set.version().await, Ok(2));
+    assert_eq!(set.fake.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_past_their_grace_leave_memory() {
+    let set = set(TTL, Duration::from_secs(50));
+    assert_eq!(set.version().await, Ok(1));
+    let held = Arc::downgrade(&set.cache.lease(&set.wanted).await.unwrap());
+    set.clock.advance(Duration::from_secs(149));
+    set.cache.sweep();
+    assert!(held.upgrade().is_some());
+    set.clock.advance(Duration::from_secs(1));
+    set.cache.sweep();
+    assert!(held.upgrade().is_none());
+}
