@@ -24,6 +24,9 @@ mod output;
 mod sealer;
 mod ssh_agent;
 mod status;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
 mod terminal;
 mod trust;
 

@@ -119,7 +119,11 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
 /// Names and values in two columns.
 pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let line = |(name, value): &(&str, String)| format!("{name:width$}  {}", clean(value));
+    let line = |(name, value): &(&str, String)| {
+        format!("{name:width$}  {}", clean(value))
+            .trim_end()
+            .to_owned()
+    };
     pairs.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 

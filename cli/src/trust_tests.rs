@@ -2,10 +2,7 @@
 
 use super::*;
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
-use support::{SoftCustodian, three, trust};
+use crate::support::{SoftCustodian, three, trust};
 
 fn signed(custodians: &[SoftCustodian]) -> Vec<SignedDescriptor> {
     custodians.iter().map(|one| one.signed.clone()).collect()

@@ -1,5 +1,7 @@
 //! Changes that agents must follow: rotate, roll back, revoke. Each streams how far it has reached them.
 
+use std::time::Duration;
+
 use custody::{KeyId, SealedKey, Trust, Upstream};
 use proto::v1::{
     ChangeProgress, RevokeKeyRequest, RollbackKeyRequest, RotateKeyRequest, ShowKeyRequest,
@@ -17,6 +19,9 @@ use crate::config::Paths;
 use crate::failure::Refusal;
 use crate::output::{Output, list};
 use crate::trust;
+
+/// How long agents may take to acknowledge before the person hears how far it has come; they need milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `tacit key rotate`.
 pub(super) async fn rotate(options: RotateKey, paths: &Paths, output: &Output) -> Answer {
@@ -138,21 +143,27 @@ async fn follow(
     let mut last: Option<ChangeProgress> = None;
     let mut told = false;
     loop {
-        let progress = match stream.message().await {
-            Ok(Some(progress)) => progress,
-            Ok(None) => break,
-            Err(status) => return Err(interrupted(&status, last.as_ref())),
+        let message = tokio::time::timeout(PATIENCE, stream.message());
+        let progress = match (message.await, &last) {
+            (Ok(Ok(Some(progress))), _) => progress,
+            (Ok(Ok(None)), _) => break,
+            (Ok(Err(status)), _) => return Err(interrupted(&status, last.as_ref())),
+            // Some agent is silent, and the last lease may be a minute away: the person hears how far it has come.
+            (Err(_), Some(progress)) if !told && !output.is_json() => {
+                output.text(&reach(progress));
+                told = true;
+                continue;
+            }
+            (Err(_), _) => continue,
         };
         if last.is_none() && !output.is_json() {
             output.text(&headline(verb, &progress));
         }
-        // The line is told when no connected agent is awaited any more; leases of the others only run out from here.
-        let settled =
-            progress.acknowledged.saturating_add(progress.not_connected) >= progress.agents;
+        let settled = unheard(&progress) == 0;
         if !told && (settled || progress.done) && !output.is_json() {
             output.text(&reach(&progress));
             told = true;
-        } else if !told {
+        } else if last.as_ref().map(reach) != Some(reach(&progress)) {
             output.progress(&reach(&progress));
         }
         let done = progress.done || no_wait;
@@ -162,6 +173,14 @@ async fn follow(
         }
     }
     finish(last, verb, no_wait, output)
+}
+
+/// Connected agents that have not acknowledged yet.
+fn unheard(progress: &ChangeProgress) -> u32 {
+    progress
+        .agents
+        .saturating_sub(progress.acknowledged)
+        .saturating_sub(progress.not_connected)
 }
 
 fn finish(last: Option<ChangeProgress>, verb: &str, no_wait: bool, output: &Output) -> Answer {
@@ -178,7 +197,7 @@ fn finish(last: Option<ChangeProgress>, verb: &str, no_wait: bool, output: &Outp
             last.revision
         );
     }
-    if last.done && last.not_connected > 0 {
+    if last.done && !no_wait && last.acknowledged < last.agents {
         output.text("the last lease has ended");
     }
     Ok(true)
@@ -219,12 +238,15 @@ fn reach(progress: &ChangeProgress) -> String {
         progress.agents,
         elapsed(progress.elapsed_us)
     );
-    if progress.not_connected > 0 {
-        text += &format!("; {} not connected, ", progress.not_connected);
-        text += &match clock(progress.leases_end_ms) {
-            Some(end) => format!("their leases end by {end} UTC"),
-            None => "their leases have ended".to_owned(),
-        };
+    let end = match clock(progress.leases_end_ms) {
+        Some(end) => format!("their leases end by {end} UTC"),
+        None => "their leases have ended".to_owned(),
+    };
+    match (progress.not_connected, unheard(progress)) {
+        (0, 0) => {}
+        (away, 0) => text += &format!("; {away} not connected, {end}"),
+        (0, silent) => text += &format!("; {silent} silent, {end}"),
+        (away, silent) => text += &format!("; {silent} silent, {away} not connected, {end}"),
     }
     text
 }
@@ -286,6 +308,11 @@ mod tests {
             ..progress.clone()
         };
         assert!(reach(&dead).ends_with("2 not connected, their leases have ended"));
+        let silent = ChangeProgress {
+            not_connected: 1,
+            ..progress.clone()
+        };
+        assert!(reach(&silent).contains("; 1 silent, 1 not connected, their leases end by"));
         let all = ChangeProgress {
             acknowledged: 14,
             not_connected: 0,

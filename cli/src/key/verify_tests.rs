@@ -4,10 +4,7 @@ use super::*;
 use crate::args::{Cli, Command, KeyVerb};
 use clap::Parser;
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
-use support::{SoftCustodian, three, trust};
+use crate::support::{SoftCustodian, three, trust};
 
 fn statement(custodians: &[SoftCustodian], findings: [Finding; 3]) -> Statement {
     Statement {
