@@ -6,6 +6,8 @@
     reason = "test support: each test file uses a part of it"
 )]
 
+pub mod daemon;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

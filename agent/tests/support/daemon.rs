@@ -1,0 +1,485 @@
+//! A daemon in software behind the real contract: custodians whose keys are held here, sealed keys made with `custody`, answers by script.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    dead_code,
+    reason = "test support"
+)]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use custody::descriptor::SealKeys;
+use custody::p256::{KeyPair, Point};
+use custody::session::{WrappingKey, deliver_context, seal_context};
+use custody::trust::PinnedCustodian;
+use custody::{
+    Descriptor, FileSealer, Kdf, Profile, SealRequest, SealedKey, Sealer, SignedDescriptor,
+    SystemRandom, Trust, seal,
+};
+use proto::v1::workload_server::{Workload, WorkloadServer};
+use proto::v1::*;
+use secret::Secret;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+const KDF: Kdf = Kdf::NullCbc;
+
+struct Custodian {
+    descriptor: SignedDescriptor,
+    seal: KeyPair,
+    transport: KeyPair,
+}
+
+impl Custodian {
+    fn new(id: &str) -> Self {
+        let random = &mut SystemRandom::new();
+        let signer = || EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let point = |key: &EcdsaKeyPair| Point::parse(key.public_key().as_ref()).unwrap();
+        let (seal, transport, sign) = (
+            KeyPair::generate(random),
+            KeyPair::generate(random),
+            signer(),
+        );
+        let descriptor = Descriptor {
+            id: id.parse().unwrap(),
+            serial: format!("serial-{id}"),
+            label: format!("tacit-{id}"),
+            profile: Profile::EcdhKw(KDF),
+            seal: SealKeys::Ecdh {
+                seal: *seal.public(),
+                transport: *transport.public(),
+            },
+            sign_descriptor: point(&sign),
+            sign_statement: point(&signer()),
+            sign_checkpoint: point(&signer()),
+        };
+        let signature = sign
+            .sign(
+                &aws_lc_rs::rand::SystemRandom::new(),
+                &descriptor.signing_message(),
+            )
+            .unwrap();
+        let signature = signature.as_ref().try_into().unwrap();
+        Self {
+            descriptor: SignedDescriptor {
+                descriptor,
+                signature,
+            },
+            seal,
+            transport,
+        }
+    }
+
+    /// What the token does for a lease: out of the seal, into the session.
+    fn deliver(
+        &self,
+        sealed: &[u8],
+        header_hash: &[u8; 32],
+        session: &[u8; 16],
+        agent: &Point,
+    ) -> Vec<u8> {
+        let id = &self.descriptor.descriptor.id;
+        let ephemeral = Point::parse(&sealed[..65]).unwrap();
+        let opened = WrappingKey::derive(
+            &self.seal,
+            &ephemeral,
+            KDF,
+            &seal_context(id, header_hash, &ephemeral),
+        )
+        .unwrap(&sealed[65..])
+        .expect("the share opens");
+        WrappingKey::derive(
+            &self.transport,
+            agent,
+            KDF,
+            &deliver_context(id, session, agent),
+        )
+        .wrap(&opened)
+        .to_vec()
+    }
+}
+
+/// Operator and tokens: makes sealed keys.
+pub struct Office {
+    custodians: Vec<Custodian>,
+    sealer: FileSealer,
+    pub trust: Trust,
+}
+
+impl Office {
+    pub fn new() -> Self {
+        let custodians: Vec<Custodian> = ["a", "b", "c"].into_iter().map(Custodian::new).collect();
+        let sealer = sealer();
+        let pinned = |one: &Custodian| PinnedCustodian {
+            current: one.descriptor.clone(),
+            superseded: Vec::new(),
+        };
+        let mut trust = Trust {
+            threshold: 2,
+            custodians: custodians.iter().map(pinned).collect(),
+            sealers: Vec::new(),
+        };
+        trust.pin_sealer("office", sealer.public());
+        Self {
+            custodians,
+            sealer,
+            trust,
+        }
+    }
+
+    pub fn seal(&self, id: &str, version: u32, origin: &str, secret: &str) -> SealedKey {
+        self.seal_by(&self.sealer, id, version, origin, secret)
+    }
+
+    pub fn seal_by_stranger(
+        &self,
+        id: &str,
+        version: u32,
+        origin: &str,
+        secret: &str,
+    ) -> SealedKey {
+        self.seal_by(&sealer(), id, version, origin, secret)
+    }
+
+    fn seal_by(
+        &self,
+        sealer: &FileSealer,
+        id: &str,
+        version: u32,
+        origin: &str,
+        secret: &str,
+    ) -> SealedKey {
+        let request = SealRequest {
+            key_id: id.parse().unwrap(),
+            version,
+            generation: 1,
+            provider: "openai".to_owned(),
+            upstreams: vec![origin.parse().unwrap()],
+            threshold: 2,
+            custodians: self.trust.descriptors(),
+            created_at: 1,
+            challenges: 0,
+        };
+        let secret = Secret::from(secret.as_bytes().to_vec());
+        seal(&request, &secret, sealer, &mut SystemRandom::new())
+            .unwrap()
+            .0
+    }
+}
+
+fn sealer() -> FileSealer {
+    FileSealer::from_seed(&FileSealer::generate_seed(&mut SystemRandom::new())).unwrap()
+}
+
+/// What the daemon would do; tests change it as they go.
+#[derive(Default)]
+pub struct Script {
+    pub revision: u64,
+    /// Sealed key and version by key id.
+    pub keys: HashMap<String, (SealedKey, u32)>,
+    /// Refuse leases with this code.
+    pub refuse: Option<&'static str>,
+    /// Change what is answered.
+    pub forge: Option<fn(&mut LeaseResponse)>,
+    pub sessions: HashMap<Vec<u8>, Point>,
+    pub leases: usize,
+    pub acks: Vec<Ack>,
+    pub results: Vec<CommandResult>,
+    pub usage: Vec<KeyUsage>,
+    pub outbox: Option<mpsc::Sender<Result<WatchResponse, Status>>>,
+}
+
+/// The running daemon; dropping it ends it.
+pub struct Daemon {
+    pub script: Arc<Mutex<Script>>,
+    changed: watch::Sender<u64>,
+    /// Its own, so that ending it ends every connection too, as a kill would.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Served {
+    office: Arc<Office>,
+    script: Arc<Mutex<Script>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Daemon {
+    pub fn start(socket: &Path, office: &Arc<Office>, script: Script) -> Self {
+        let script = Arc::new(Mutex::new(script));
+        let changed = watch::Sender::new(0);
+        let served = Served {
+            office: Arc::clone(office),
+            script: Arc::clone(&script),
+            changed: changed.clone(),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(socket).unwrap()
+        };
+        let server = tonic::transport::Server::builder()
+            .add_service(WorkloadServer::new(served))
+            .serve_with_incoming(UnixListenerStream::new(listener));
+        runtime.spawn(async move {
+            server.await.unwrap();
+        });
+        Self {
+            script,
+            changed,
+            runtime: Some(runtime),
+        }
+    }
+
+    /// Forgets every session, as a restart would.
+    pub fn forget_sessions(&self) {
+        self.script.lock().unwrap().sessions.clear();
+    }
+
+    /// Tells the agent something.
+    pub async fn tell(&self, kind: watch_response::Kind) {
+        let outbox = self
+            .script
+            .lock()
+            .unwrap()
+            .outbox
+            .clone()
+            .expect("an agent watches");
+        outbox
+            .send(Ok(WatchResponse { kind: Some(kind) }))
+            .await
+            .unwrap();
+    }
+
+    /// Waits until `holds` is true of the script.
+    pub async fn until(&self, holds: impl Fn(&Script) -> bool) {
+        let mut changed = self.changed.subscribe();
+        super::patient(async {
+            while !holds(&self.script.lock().unwrap()) {
+                changed.changed().await.unwrap();
+            }
+        })
+        .await;
+    }
+}
+
+pub fn state(id: &str, version: u32, revoked: &[u32], usable: bool) -> KeyState {
+    KeyState {
+        key_id: id.to_owned(),
+        provider: "openai".to_owned(),
+        current_version: version,
+        revoked_versions: revoked.to_vec(),
+        usable,
+    }
+}
+
+fn refusal(code: &str) -> Status {
+    let mut status = Status::new(Code::FailedPrecondition, "by script");
+    status
+        .metadata_mut()
+        .insert(proto::ERROR_KEY, code.parse().unwrap());
+    status
+}
+
+impl Served {
+    fn with<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
+        let result = act(&mut self.script.lock().unwrap());
+        self.changed.send_modify(|n| *n += 1);
+        result
+    }
+
+    fn grant(&self, script: &mut Script, request: &LeaseRequest) -> Result<LeaseResponse, Status> {
+        script.leases += 1;
+        if let Some(code) = script.refuse {
+            return Err(refusal(code));
+        }
+        let agent = script
+            .sessions
+            .get(&request.session_id)
+            .copied()
+            .ok_or_else(|| refusal("session_unknown"))?;
+        let (sealed, version) = script
+            .keys
+            .get(&request.key_id)
+            .ok_or_else(|| refusal("not_found"))?;
+        let session: [u8; 16] = request.session_id.as_slice().try_into().unwrap();
+        let header_hash = custody::sha256(&sealed.header);
+        let deliveries = self
+            .office
+            .custodians
+            .iter()
+            .zip(&sealed.shares)
+            .zip(1u32..)
+            .take(2);
+        let mut response = LeaseResponse {
+            lease_id: vec![0; 16],
+            key_id: request.key_id.clone(),
+            version: *version,
+            generation: 1,
+            header: sealed.header.clone(),
+            envelope: sealed.envelope.clone(),
+            manifest: sealed.manifest.clone(),
+            signature: sealed.signature.to_vec(),
+            deliveries: deliveries
+                .map(|((custodian, share), x)| Delivery {
+                    x,
+                    fingerprint: custodian
+                        .descriptor
+                        .descriptor
+                        .fingerprint()
+                        .as_bytes()
+                        .to_vec(),
+                    wrapped: custodian.deliver(share, &header_hash, &session, &agent),
+                })
+                .collect(),
+            ttl_ms: request.ttl_ms,
+            revision: script.revision,
+            offline_grace_ms: request.offline_grace_ms,
+        };
+        if let Some(forge) = script.forge {
+            forge(&mut response);
+        }
+        Ok(response)
+    }
+}
+
+fn marked<T>(request: &Request<T>) {
+    assert_eq!(
+        request.metadata().get(proto::CLIENT_KEY).unwrap(),
+        proto::CLIENT_VALUE
+    );
+}
+
+#[tonic::async_trait]
+impl Workload for Served {
+    async fn open_session(
+        &self,
+        request: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        marked(&request);
+        let point = Point::parse(&request.into_inner().p256_public).unwrap();
+        let mut id = [0; 16];
+        aws_lc_rs::rand::fill(&mut id).unwrap();
+        let revision = self.with(|script| {
+            script.sessions.insert(id.to_vec(), point);
+            script.revision
+        });
+        let custodians = self
+            .office
+            .trust
+            .descriptors()
+            .iter()
+            .map(|one| SessionCustodian {
+                id: one.id.to_string(),
+                fingerprint: one.fingerprint().as_bytes().to_vec(),
+            })
+            .collect();
+        Ok(Response::new(OpenSessionResponse {
+            session_id: id.to_vec(),
+            revision,
+            custodians,
+            idle_seconds: 600,
+            daemon_version: String::new(),
+        }))
+    }
+
+    async fn lease(
+        &self,
+        request: Request<LeaseRequest>,
+    ) -> Result<Response<LeaseResponse>, Status> {
+        marked(&request);
+        let request = request.into_inner();
+        self.with(|script| self.grant(script, &request))
+            .map(Response::new)
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        marked(&request);
+        let mut inbox = request.into_inner();
+        let (outbox, responses) = mpsc::channel(16);
+        let snapshot = self.with(|script| {
+            script.outbox = Some(outbox.clone());
+            let keys = script
+                .keys
+                .iter()
+                .map(|(id, (_, version))| state(id, *version, &[], true))
+                .collect();
+            SnapshotPart {
+                revision: script.revision,
+                keys,
+                last: true,
+            }
+        });
+        outbox
+            .send(Ok(WatchResponse {
+                kind: Some(watch_response::Kind::Snapshot(snapshot)),
+            }))
+            .await
+            .unwrap();
+        let served = self.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = inbox.next().await {
+                served.with(|script| match message.kind {
+                    Some(watch_request::Kind::Ack(ack)) => script.acks.push(ack),
+                    Some(watch_request::Kind::Result(result)) => script.results.push(result),
+                    _ => {}
+                });
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn report_usage(
+        &self,
+        request: Request<Streaming<ReportUsageRequest>>,
+    ) -> Result<Response<ReportUsageResponse>, Status> {
+        marked(&request);
+        let mut inbox = request.into_inner();
+        while let Some(message) = inbox.next().await {
+            let usage = message?.usage;
+            self.with(|script| script.usage.extend(usage));
+        }
+        Ok(Response::new(ReportUsageResponse { accepted: 1 }))
+    }
+}
+
+/// Configuration of an agent with one store key, and its trust file.
+pub fn config(
+    dir: &Path,
+    office: &Office,
+    upstream: &super::Upstream,
+    lease: &str,
+) -> (String, PathBuf) {
+    let (trust, socket) = (dir.join("custodians.json"), dir.join("hsmd.sock"));
+    std::fs::write(&trust, office.trust.to_json()).unwrap();
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nhsmd = [{socket:?}]\ncustodians = {trust:?}\n[lease]\n{lease}\n[providers.openai]\nbase_url = \"https://localhost:{}\"\nca_file = {:?}\nsecret_key_ref = {{ store = \"openai-prod\" }}\n",
+        upstream.port, upstream.ca_file
+    );
+    (text, socket)
+}
