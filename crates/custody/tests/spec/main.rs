@@ -16,3 +16,4 @@ mod secrets;
 mod statements;
 mod support;
 mod trust_file;
+mod vectors;
