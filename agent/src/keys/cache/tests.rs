@@ -211,7 +211,7 @@ async fn a_successor_replaces_what_is_held_without_a_gap() {
     assert_eq!(set.version().await, Ok(1));
     assert_eq!(
         set.cache.behind(&set.wanted.key_id, 2),
-        [set.wanted.clone()]
+        std::slice::from_ref(&set.wanted)
     );
     assert!(set.cache.behind(&set.wanted.key_id, 1).is_empty());
     set.cache.prefetch(&set.wanted).await.unwrap();
