@@ -7,6 +7,7 @@ mod children;
 mod settings;
 mod tokens;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 /// `tacit dev`: provisions what is missing, starts both daemons, waits for a signal or for one of them to end.
 pub(crate) async fn run(options: Dev, output: &Output) -> Answer {
     let mut signals = Signals::register()?; // first: a Ctrl-C during start-up must not leave children behind
-    let layout = prepare(&options, output)?;
+    let (layout, _lock) = prepare(&options, output)?;
     let config = layout.hsmd_toml();
     tokio::select! {
         () = signals.first() => anyhow::bail!("interrupted before anything was started"),
@@ -57,7 +58,9 @@ pub(crate) async fn run(options: Dev, output: &Output) -> Answer {
     }
 }
 
-fn prepare(options: &Dev, output: &Output) -> anyhow::Result<Layout> {
+/// Everything that needs no daemon. The lock holds as long as the file is open: two stacks on the same tokens would
+/// each find the other's changes under their feet.
+fn prepare(options: &Dev, output: &Output) -> anyhow::Result<(Layout, File)> {
     files::create_directory(&options.dir)?;
     let dir = options
         .dir
@@ -67,12 +70,27 @@ fn prepare(options: &Dev, output: &Output) -> anyhow::Result<Layout> {
     for directory in [layout.run(), layout.state()] {
         files::create_directory(&directory)?;
     }
+    let lock = lock(&layout)?;
     let module = tokens::provision(&layout)?;
     settings::write_hsmd(&layout, &module)?;
     if let Some(remark) = settings::write_agent(&layout, options.listen)? {
         output.note(&remark);
     }
-    Ok(layout)
+    Ok((layout, lock))
+}
+
+fn lock(layout: &Layout) -> anyhow::Result<File> {
+    let path = layout.run().join("lock");
+    let failed = || format!("cannot lock {}", path.display());
+    let file = File::create(&path).with_context(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "another tacit dev runs in {}; stop it, or name another --dir",
+            layout.dir().display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
+    }
 }
 
 /// The sealer of the directory, made once and pinned in the trust file that both daemons read.
