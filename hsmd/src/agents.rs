@@ -278,7 +278,7 @@ impl Agents {
         if let Some(session) = self.lock().sessions.get_mut(id) {
             session.acknowledged = session.acknowledged.max(revision);
             session.last_seen = clock::since_boot();
-            session.leases.retain(|held, _| in_use.contains(held));
+            // Leases stay noted to their end: one may have been granted while this acknowledgement was on its way.
             session.in_use = in_use;
         }
         self.tick();
@@ -386,7 +386,13 @@ impl Agents {
             let Some(session) = inner.sessions.get(id) else {
                 continue;
             };
-            if session.acknowledged >= affected.revision {
+            // An agent acknowledges that it has heard, and says what it still holds: it has acted when that is nothing of
+            // what the change is about.
+            let holds = affected
+                .versions
+                .iter()
+                .any(|version| session.in_use.contains(&(affected.key.clone(), *version)));
+            if session.acknowledged >= affected.revision && !holds {
                 reach.acknowledged += 1;
                 continue;
             }
@@ -533,6 +539,11 @@ mod tests {
         assert!(
             !agents.reach(&affected).complete(),
             "an older acknowledgement says nothing of this change"
+        );
+        agents.acknowledge(&one, 5, vec![("k".into(), 1)]);
+        assert!(
+            !agents.reach(&affected).complete(),
+            "heard, and still in use until the successor is there"
         );
         agents.acknowledge(&one, 5, Vec::new());
         let reach = agents.reach(&affected);
