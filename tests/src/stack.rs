@@ -190,7 +190,7 @@ ttl = \"{lease_ttl}\"
             .args(["dev", "--listen", "127.0.0.1:0", "--json", "--dir"])
             .arg(dir.path().join("dev"));
         // Everything that may be said is said: the canary reads these logs.
-        command.env("RUST_LOG", "trace");
+        command.env("TACIT_LOG", "trace");
         let mut process = Process::start("dev", command, dir.path())?;
         let ready = process.json_line()?;
         Ok(Stack {

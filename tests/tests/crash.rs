@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use tests::daemon::Post;
+use tests::daemon::{Daemon, Post};
 use tests::stack::Stack;
 
 /// As many as the daemon has to survive. Fewer would leave moments untried: the loop spreads them
@@ -103,34 +103,66 @@ fn listed(post: &Post) -> anyhow::Result<BTreeMap<String, Known>> {
 
 /// Runs the operation and kills the daemon `delay` after its start. True when it was acknowledged.
 fn kill_during(
-    post: &mut Post,
+    post: &Post,
+    daemon: Daemon,
     operation: &Operation,
     delay: Duration,
 ) -> anyhow::Result<(bool, Duration)> {
-    let daemon = post.start()?;
     let mut command = post.command(&operation.arguments())?;
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()?;
     let started = Instant::now();
     let mut stdin = child.stdin.take().context("stdin is piped")?;
     stdin.write_all(tests::fixture::OPENAI.as_bytes())?;
     drop(stdin);
-    let (acknowledged, took) = loop {
-        if let Some(status) = child.try_wait()? {
-            break (status.success(), started.elapsed());
-        }
-        if started.elapsed() >= delay {
-            break (false, started.elapsed());
-        }
+    let mut heard = None;
+    while heard.is_none() && started.elapsed() < delay {
+        heard = child.try_wait()?;
         std::thread::park_timeout(Duration::from_micros(200));
-    };
+    }
+    let took = started.elapsed();
     daemon.kill()?;
     // The answer may have been on its way when the daemon died: then it counts.
-    let acknowledged = acknowledged || child.wait()?.success();
-    Ok((acknowledged, took))
+    Ok((child.wait()?.success(), took))
+}
+
+/// What became of the operations, by the operator's and by the daemon's account.
+#[derive(Debug, Default)]
+struct Tally {
+    acknowledged: usize,
+    undone: usize,
+    done_unheard: usize,
+}
+
+impl Tally {
+    /// Holds what the daemon tells after its restart against what the operator knows.
+    fn judge(
+        &mut self,
+        heard: bool,
+        now: &BTreeMap<String, Known>,
+        before: &BTreeMap<String, Known>,
+        after: &BTreeMap<String, Known>,
+    ) -> anyhow::Result<()> {
+        if heard {
+            self.acknowledged += 1;
+            ensure!(
+                now == after,
+                "it was acknowledged and is lost: {now:?} instead of {after:?}"
+            );
+        } else if now == after {
+            self.done_unheard += 1;
+        } else {
+            self.undone += 1;
+            ensure!(
+                now == before,
+                "it is half done: {now:?} is neither {before:?} nor {after:?}"
+            );
+        }
+        Ok(())
+    }
 }
 
 #[test]
@@ -139,39 +171,26 @@ fn two_hundred_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> 
     let mut keys = BTreeMap::new();
     // How long an undisturbed operation takes here; kills spread over a little more than that.
     let mut duration = Duration::from_millis(50);
-    let (mut acknowledged, mut undone, mut done_unheard) = (0, 0, 0);
+    let mut tally = Tally::default();
+    let mut daemon = post.start()?;
     for round in 0..KILLS {
         let operation = next(round, &keys);
         // Steps of the golden ratio visit the whole span evenly, the same in every run.
         let fraction = (round as f64 * 0.618_033_988_75).fract();
-        let (heard, took) = kill_during(&mut post, &operation, duration.mul_f64(fraction * 1.3))?;
-        if heard {
-            duration = (duration * 3 + took) / 4;
-        } else {
+        let (heard, took) =
+            kill_during(&post, daemon, &operation, duration.mul_f64(fraction * 1.3))?;
+        duration = match heard {
+            true => (duration * 3 + took) / 4,
             // Too early for anything to be heard, again and again, would try only the beginning.
-            duration = duration.mul_f64(1.02);
-        }
-        let daemon = post.start()?;
+            false => duration.mul_f64(1.02),
+        };
+        daemon = post.start()?;
         let (now, after) = (listed(&post)?, operation.after(&keys));
-        if heard {
-            acknowledged += 1;
-            ensure!(
-                now == after,
-                "round {round}: {operation:?} was acknowledged and is lost: {now:?} instead of {after:?}"
-            );
-        } else if now == after {
-            done_unheard += 1;
-        } else {
-            undone += 1;
-            ensure!(
-                now == keys,
-                "round {round}: {operation:?} is half done: {now:?} is neither {keys:?} nor {after:?}"
-            );
-        }
+        tally
+            .judge(heard, &now, &keys, &after)
+            .with_context(|| format!("round {round}: {operation:?}"))?;
         keys = now;
-        drop(daemon);
     }
-    let daemon = post.start()?;
     for (id, key) in keys.iter().filter(|(_, key)| **key != Known::Revoked) {
         let verified = post.tacit_json(&["key", "verify", id]);
         ensure!(
@@ -179,11 +198,10 @@ fn two_hundred_kills_lose_nothing_that_was_acknowledged() -> anyhow::Result<()> 
             "{id} {key:?} does not verify: {verified:?}"
         );
     }
-    drop(daemon);
     // All three outcomes, or the moments were badly chosen and the loop proved nothing.
     ensure!(
-        acknowledged >= 20 && undone >= 20,
-        "{acknowledged} acknowledged, {undone} undone, {done_unheard} unheard"
+        tally.acknowledged >= 20 && tally.undone >= 20,
+        "badly chosen moments: {tally:?}"
     );
     Ok(())
 }

@@ -115,13 +115,17 @@ async fn rotation_switches_the_agent_and_revocation_stops_it() -> anyhow::Result
 
     scene.upstream.accept_key(Provider::OpenAi, SUCCESSOR);
     let upstream = scene.upstream.url();
-    scene.stack.tacit_json(
+    let rotated = scene.stack.tacit_json(
         &["key", "rotate", "openai-prod", "--upstream", &upstream],
         SUCCESSOR.as_bytes(),
     )?;
     // The command returned when the agent had switched.
     assert_eq!(scene.chat()?.status, 200);
-    assert_eq!(scene.last_key()?, SUCCESSOR);
+    assert_eq!(
+        scene.last_key()?,
+        SUCCESSOR,
+        "the agent did not switch: {rotated}"
+    );
     scene
         .stack
         .tacit_json(&["key", "rollback", "openai-prod"], b"")?;
