@@ -4,7 +4,7 @@
 //! socket for everything else. What it must never do: take a secret from the command line, print one, or believe a
 //! daemon where the trust file can tell.
 //!
-//! Reading order: [`run`] parses the arguments ([`args`]), settles paths ([`config`]) and goes to the noun:
+//! Reading order: [`run`] parses the arguments (`args`), settles paths (`config`) and goes to the noun:
 //! `trust`, `sealer`, `key/`, `custodian`, `agent`, `status`, `doctor`, `dev/`, `launch`. `client` is the only room
 //! with tonic types besides the noun that reads a response; `output` the only one that prints.
 #![forbid(unsafe_code)]
