@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::fixture::{self, PLACEHOLDER};
 use crate::http;
 use crate::seal::{self, Sealed};
-use crate::stack::{Route, Stack};
+use crate::stack::{Route, Sockets, Stack};
 use crate::upstream::{Provider, Upstream};
 
 const CHAT: &str = "/openai/v1/chat/completions";
@@ -28,6 +28,11 @@ pub struct Scene {
 impl Scene {
     /// Tokens, daemon and agent, with no key yet.
     pub async fn start(lease_ttl: &str) -> anyhow::Result<Self> {
+        Self::start_with(lease_ttl, Sockets::Direct).await
+    }
+
+    /// The same, with taps on the daemon's sockets or without.
+    pub async fn start_with(lease_ttl: &str, sockets: Sockets) -> anyhow::Result<Self> {
         let outside = tempfile::tempdir()?;
         let upstream = Upstream::start(fixture::provider()).await?;
         let ca = outside.path().join("ca.pem");
@@ -36,7 +41,7 @@ impl Scene {
             .iter()
             .map(|provider| Route::store(provider.name(), &id(*provider)))
             .collect();
-        let stack = Stack::start(&routes, &upstream.url(), &ca, lease_ttl)?;
+        let stack = Stack::start(&routes, &upstream.url(), &ca, lease_ttl, sockets)?;
         Ok(Scene {
             stack,
             upstream,

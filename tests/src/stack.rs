@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::daemon::Post;
 use crate::http;
 use crate::process::{Process, bin, descendants_running, eventually};
+use crate::tap::Tap;
 
 /// One route of an agent under test.
 #[derive(Clone, Debug)]
@@ -126,6 +127,22 @@ pub struct Stack {
     dir: TempDir,
     process: Process,
     ready: Value,
+    taps: Option<Taps>,
+}
+
+/// Whether every byte on the daemon's sockets is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    /// Agent and command speak to the daemon itself.
+    Direct,
+    /// They speak through taps.
+    Tapped,
+}
+
+struct Taps {
+    workload: Tap,
+    admin: Tap,
+    admin_path: PathBuf,
 }
 
 impl Stack {
@@ -135,27 +152,49 @@ impl Stack {
         upstream: &str,
         ca: &Path,
         lease_ttl: &str,
+        sockets: Sockets,
     ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("tacit-stack-").tempdir()?;
         let mut stack = Self::run(dir)?;
         // The routes are an operator's edit of the agent's file; a restart reads them, and shows that the
         // directory keeps its state.
         let config = stack.path("agent_config")?;
-        let tables = format!(
-            "[lease]
-ttl = \"{lease_ttl}\"
-
-"
-        ) + &provider_tables(routes, upstream, ca)?;
-        let edited = with_tables(&std::fs::read_to_string(&config)?, &tables);
+        let tables =
+            format!("[lease]\nttl = \"{lease_ttl}\"\n\n") + &provider_tables(routes, upstream, ca)?;
+        let mut edited = with_tables(&std::fs::read_to_string(&config)?, &tables);
+        let mut taps = None;
+        if sockets == Sockets::Tapped {
+            let tap = |name: &str| {
+                let path = stack.dir.path().join(format!("{name}.tap"));
+                Ok::<_, anyhow::Error>((Tap::start(&path, &stack.path(name)?)?, path))
+            };
+            let (workload, admin) = (tap("hsmd_socket")?, tap("admin_socket")?);
+            edited = with_line(&edited, "hsmd", &format!("[\"{}\"]", workload.1.display()));
+            taps = Some(Taps {
+                workload: workload.0,
+                admin: admin.0,
+                admin_path: admin.1,
+            });
+        }
         stack.process.terminate()?;
         std::fs::write(&config, &edited)?;
-        let stack = Self::run(stack.dir)?;
+        let mut stack = Self::run(stack.dir)?;
         ensure!(
             std::fs::read_to_string(&config)? == edited,
             "`tacit dev` has overwritten the operator's agent.toml"
         );
+        if let Some(taps) = &taps {
+            stack.ready["env"]["TACIT_ADMIN_SOCKET"] = taps.admin_path.display().to_string().into();
+        }
+        stack.taps = taps;
         Ok(stack)
+    }
+
+    /// Everything that went through the daemon's sockets, when they are tapped: workload, then admin.
+    pub fn tapped(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.taps
+            .as_ref()
+            .map(|taps| (taps.workload.bytes(), taps.admin.bytes()))
     }
 
     /// Ends everything in order and starts it again on the same directory.
@@ -197,6 +236,7 @@ ttl = \"{lease_ttl}\"
             dir,
             process,
             ready,
+            taps: None,
         })
     }
 
@@ -321,6 +361,15 @@ fn with_tables(config: &str, tables: &str) -> String {
         }
     }
     kept + "\n" + tables
+}
+
+/// The file with the value of one top-level field replaced.
+fn with_line(config: &str, field: &str, value: &str) -> String {
+    let replace = |line: &str| match line.split_once('=') {
+        Some((name, _)) if name.trim() == field => format!("{field} = {value}\n"),
+        _ => format!("{line}\n"),
+    };
+    config.lines().map(replace).collect()
 }
 
 /// The TCP ports of loopback and wildcard on which a process listens.

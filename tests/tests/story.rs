@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use tests::canary::Canary;
 use tests::fixture::{self, PLACEHOLDER};
 use tests::http;
 use tests::process::eventually;
 use tests::scene::Scene;
 use tests::sdk::{MATRIX, Sdks, Target};
+use tests::stack::Sockets;
 use tests::upstream::Provider;
 
 const SUCCESSOR: &str = "sk-proj-Wn4Tz8Yq1Bm6Xc3Vr7Lk2HpDT3BlbkFJg9Fs5Ju0Ea8Oi2Ud6Cy4Nx1Mb7Q";
@@ -17,7 +18,7 @@ const SUCCESSOR: &str = "sk-proj-Wn4Tz8Yq1Bm6Xc3Vr7Lk2HpDT3BlbkFJg9Fs5Ju0Ea8Oi2U
 #[tokio::test(flavor = "multi_thread")]
 async fn apps_with_a_placeholder_are_served_and_the_key_is_nowhere() -> anyhow::Result<()> {
     // No cache: every request goes through the tokens, so the scan meets a daemon at work.
-    let scene = Scene::start("0s").await?;
+    let scene = Scene::start_with("0s", Sockets::Tapped).await?;
     let sealed = scene.add_recorded(Provider::OpenAi)?;
     scene.add(Provider::Anthropic)?;
     scene.add(Provider::Gemini)?;
@@ -69,9 +70,22 @@ async fn apps_with_a_placeholder_are_served_and_the_key_is_nowhere() -> anyhow::
                 .process(token)?
                 .clean("a token process's memory")?;
         }
-        let agent = no_key_or_dek.process(scene.stack.pid("tacit-agent")?)?;
-        agent.outside_locked_memory().clean("the agent's memory")
+        Ok(())
     })?;
+    // At rest: while a request is on its way its head is one more copy, in a buffer that is wiped.
+    let agent = no_key_or_dek.process(scene.stack.pid("tacit-agent")?)?;
+    agent.outside_locked_memory().clean("the agent's memory")?;
+    let (workload, admin) = scene.stack.tapped().context("the sockets are tapped")?;
+    ensure!(
+        workload.len() > 10_000 && admin.len() > 1_000,
+        "nothing went through the taps"
+    );
+    nothing
+        .bytes("workload socket", &workload)
+        .clean("the workload socket")?;
+    nothing
+        .bytes("admin socket", &admin)
+        .clean("the admin socket")?;
     nothing
         .tree(scene.stack.dir())?
         .clean("state, tokens, configuration and trace logs")?;

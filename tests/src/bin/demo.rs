@@ -13,6 +13,7 @@ use tests::canary::{Canary, Report};
 use tests::fixture::{self, PLACEHOLDER};
 use tests::process::eventually;
 use tests::scene::Scene;
+use tests::stack::Sockets;
 use tests::upstream::Provider;
 
 /// Prints what is claimed and remembers whether it held.
@@ -84,7 +85,7 @@ async fn demo() -> anyhow::Result<Claims> {
 
     let started = Instant::now();
     // No lease is cached: each request below goes through the tokens.
-    let scene = Scene::start("0s").await?;
+    let scene = Scene::start_with("0s", Sockets::Tapped).await?;
     line(&format!(
         "1. tokens    three SoftHSM tokens, hsmd and tacit-agent, started in {:.1} s",
         started.elapsed().as_secs_f64()
@@ -188,12 +189,25 @@ fn hunt(scene: &Scene, sealed: &tests::seal::Sealed, claims: &mut Claims) -> any
         for token in scene.stack.pids("tacit-token") {
             claims.clean("memory of a token process", &no_key.process(token)?);
         }
-        let agent = no_key
-            .process(scene.stack.pid("tacit-agent")?)?
-            .outside_locked_memory();
-        claims.clean("memory of tacit-agent outside its locked arena", &agent);
         Ok(())
     })?;
+    // At rest: while a request is on its way its head is one more copy, in a buffer that is wiped.
+    let agent = no_key
+        .process(scene.stack.pid("tacit-agent")?)?
+        .outside_locked_memory();
+    claims.clean(
+        "memory of tacit-agent at rest, outside its locked arena",
+        &agent,
+    );
+    let (workload, admin) = scene.stack.tapped().context("the sockets are tapped")?;
+    claims.clean(
+        "workload socket, both directions",
+        &nothing.bytes("workload socket", &workload),
+    );
+    claims.clean(
+        "admin socket, both directions",
+        &nothing.bytes("admin socket", &admin),
+    );
     claims.clean(
         "state, tokens, configuration and trace logs",
         &nothing.tree(scene.stack.dir())?,
