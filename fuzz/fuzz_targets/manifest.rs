@@ -1,0 +1,11 @@
+//! Manifests: never a panic, and one encoding per value.
+#![no_main]
+
+use custody::Manifest;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(value) = Manifest::parse(bytes) {
+        assert_eq!(value.encode(), bytes);
+    }
+});
