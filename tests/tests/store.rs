@@ -22,13 +22,20 @@ struct Crime {
     earlier: PathBuf,
 }
 
-const ADD: [&str; 5] = ["--provider", "openai", "--upstream", "https://api.openai.com", "--no-test"];
+const ADD: [&str; 5] = [
+    "--provider",
+    "openai",
+    "--upstream",
+    "https://api.openai.com",
+    "--no-test",
+];
 
 impl Crime {
     /// Two keys; `one` was rotated, `two` revoked, `three` destroyed. `earlier` is from before the last of those.
     fn scene() -> anyhow::Result<Self> {
         let stack = Stack::plain()?;
-        let key = tests::fixture::OPENAI.as_bytes();
+        let key_text = tests::fixture::key(tests::upstream::Provider::OpenAi);
+        let key = key_text.as_bytes();
         for id in ["one", "two", "three"] {
             stack.tacit_json(&[&["key", "add", id], &ADD[..]].concat(), key)?;
         }
@@ -40,7 +47,14 @@ impl Crime {
         let (earlier, now) = (state.join("earlier.copy"), state.join("now.copy"));
         fs::copy(&store, &earlier)?;
         let daemon = post.start()?;
-        let mut rotate = post.command(&["key", "rotate", "one", "--no-wait", "--upstream", "https://api.openai.com"])?;
+        let mut rotate = post.command(&[
+            "key",
+            "rotate",
+            "one",
+            "--no-wait",
+            "--upstream",
+            "https://api.openai.com",
+        ])?;
         rotate.args(["--output", "json"]);
         ensure!(stack::run(rotate, key)?.status.success(), "rotate failed");
         post.tacit_json(&["key", "revoke", "two", "--no-wait"])?;
@@ -50,7 +64,13 @@ impl Crime {
         daemon.process().exit()?;
         drop(daemon);
         fs::copy(&store, &now)?;
-        Ok(Self { post, config, store, now, earlier })
+        Ok(Self {
+            post,
+            config,
+            store,
+            now,
+            earlier,
+        })
     }
 
     /// Puts a copy of the database in place, without any journal of another one.
@@ -59,7 +79,9 @@ impl Crime {
             let mut path = self.store.clone().into_os_string();
             path.push(suffix);
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error.into());
+                }
                 _ => {}
             }
         }
@@ -68,7 +90,11 @@ impl Crime {
     }
 
     /// Changes the present database with `crime`, starts the daemon, and expects this refusal and nothing served.
-    fn refuses(&mut self, name: &str, crime: impl FnOnce(&Connection, &Connection)) -> anyhow::Result<()> {
+    fn refuses(
+        &mut self,
+        name: &str,
+        crime: impl FnOnce(&Connection, &Connection),
+    ) -> anyhow::Result<()> {
         self.place(&self.now)?;
         let earlier = self.store.with_extension("attached");
         fs::copy(&self.earlier, &earlier)?;
@@ -85,19 +111,24 @@ impl Crime {
         let mut command = Command::new(bin("hsmd")?);
         command.arg("--config").arg(&self.config);
         let mut process = Process::start(&format!("refused-{name}"), command, self.post.dir())?;
-        process.stderr_line(name).with_context(|| format!("no {name}: {}", process.output().1))?;
+        process
+            .stderr_line(name)
+            .with_context(|| format!("no {name}: {}", process.output().1))?;
         let output = eventually("the daemon answers", || {
             let output = stack::run(self.post.command(&["key", "list"]).ok()?, b"").ok()?;
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            text.contains("store_refused").then_some((output.status.code(), text))
+            text.contains(name).then_some((output.status.code(), text))
         })?;
-        ensure!(output.0 == Some(1) && output.1.contains(name), "{output:?}");
+        ensure!(output.0 == Some(1), "{output:?}");
         process.signal(nix::sys::signal::Signal::SIGTERM)?;
         process.exit()?;
         drop(process);
         // What is refused is left as it was found, for whoever investigates.
         let after = fs::read(&self.store)?;
-        ensure!(rows(&self.store)? > 0 || after == before, "{name}: the refused store was changed");
+        ensure!(
+            rows(&self.store)? > 0 || after == before,
+            "{name}: the refused store was changed"
+        );
         Ok(())
     }
 }
@@ -107,28 +138,56 @@ fn rows(store: &Path) -> anyhow::Result<i64> {
 }
 
 fn record(database: &Connection, kind: &str, id: &str) -> Vec<u8> {
-    database.query_row("SELECT encoded FROM record WHERE kind = ?1 AND id = ?2", params![kind, id], |row| row.get(0)).unwrap()
+    database
+        .query_row(
+            "SELECT encoded FROM record WHERE kind = ?1 AND id = ?2",
+            params![kind, id],
+            |row| row.get(0),
+        )
+        .unwrap()
 }
 
 fn replace(database: &Connection, kind: &str, id: &str, encoded: &[u8]) {
-    let changed = database.execute("UPDATE record SET encoded = ?3 WHERE kind = ?1 AND id = ?2", params![kind, id, encoded]);
+    let changed = database.execute(
+        "UPDATE record SET encoded = ?3 WHERE kind = ?1 AND id = ?2",
+        params![kind, id, encoded],
+    );
     assert_eq!(changed.unwrap(), 1);
 }
 
 /// Copies a row with its MACs out of another database.
 fn copy_row(from: &Connection, to: &Connection, kind: &str, id: &str) {
-    to.execute("DELETE FROM record_mac WHERE kind = ?1 AND id = ?2", params![kind, id]).unwrap();
-    to.execute("INSERT OR REPLACE INTO record (kind, id, encoded) VALUES (?1, ?2, ?3)", params![kind, id, record(from, kind, id)]).unwrap();
-    let mut macs = from.prepare("SELECT custodian, mac FROM record_mac WHERE kind = ?1 AND id = ?2").unwrap();
-    let macs = macs.query_map(params![kind, id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
+    to.execute(
+        "DELETE FROM record_mac WHERE kind = ?1 AND id = ?2",
+        params![kind, id],
+    )
+    .unwrap();
+    to.execute(
+        "INSERT OR REPLACE INTO record (kind, id, encoded) VALUES (?1, ?2, ?3)",
+        params![kind, id, record(from, kind, id)],
+    )
+    .unwrap();
+    let mut macs = from
+        .prepare("SELECT custodian, mac FROM record_mac WHERE kind = ?1 AND id = ?2")
+        .unwrap();
+    let macs = macs
+        .query_map(params![kind, id], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })
+        .unwrap();
     for mac in macs {
         let (custodian, mac) = mac.unwrap();
-        to.execute("INSERT INTO record_mac VALUES (?1, ?2, ?3, ?4)", params![kind, id, custodian, mac]).unwrap();
+        to.execute(
+            "INSERT INTO record_mac VALUES (?1, ?2, ?3, ?4)",
+            params![kind, id, custodian, mac],
+        )
+        .unwrap();
     }
 }
 
 #[test]
-fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() -> anyhow::Result<()> {
+fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() -> anyhow::Result<()>
+{
     let mut crime = Crime::scene()?;
     for kind in ["key", "version", "share"] {
         let id = match kind {
@@ -144,22 +203,41 @@ fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() ->
         })?;
     }
     crime.refuses("record_swapped", |database, _| {
-        let (one, two) = (record(database, "version", "one/1"), record(database, "version", "two/1"));
+        let (one, two) = (
+            record(database, "version", "one/1"),
+            record(database, "version", "two/1"),
+        );
         replace(database, "version", "one/1", &two);
         replace(database, "version", "two/1", &one);
     })?;
     // The revoked version as it was before, authentic in every byte.
-    crime.refuses("record_older", |database, earlier| copy_row(earlier, database, "version", "two/1"))?;
+    crime.refuses("record_older", |database, earlier| {
+        copy_row(earlier, database, "version", "two/1")
+    })?;
     crime.refuses("record_missing", |database, _| {
-        assert_eq!(database.execute("DELETE FROM record WHERE kind = 'version' AND id = 'two/1'", []).unwrap(), 1);
+        assert_eq!(
+            database
+                .execute(
+                    "DELETE FROM record WHERE kind = 'version' AND id = 'two/1'",
+                    []
+                )
+                .unwrap(),
+            1
+        );
     })?;
     // The share of a destroyed version, put back.
-    crime.refuses("record_extra", |database, earlier| copy_row(earlier, database, "share", "three/1/1"))?;
+    crime.refuses("record_extra", |database, earlier| {
+        copy_row(earlier, database, "share", "three/1/1")
+    })?;
     crime.refuses("inventory_edited", |database, _| {
-        let mut encoded: Vec<u8> = database.query_row("SELECT encoded FROM inventory", [], |row| row.get(0)).unwrap();
+        let mut encoded: Vec<u8> = database
+            .query_row("SELECT encoded FROM inventory", [], |row| row.get(0))
+            .unwrap();
         let last = encoded.len() - 1;
         encoded[last] ^= 1;
-        database.execute("UPDATE inventory SET encoded = ?1", params![encoded]).unwrap();
+        database
+            .execute("UPDATE inventory SET encoded = ?1", params![encoded])
+            .unwrap();
     })?;
     // A whole store from before the revocation.
     crime.place(&crime.earlier.clone())?;
@@ -175,7 +253,10 @@ fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() ->
     crime.place(&crime.now.clone())?;
     let daemon = crime.post.start()?;
     let list = crime.post.tacit_json(&["key", "list"])?;
-    ensure!(list["keys"].as_array().is_some_and(|keys| keys.len() == 3), "{list}");
+    ensure!(
+        list["keys"].as_array().is_some_and(|keys| keys.len() == 3),
+        "{list}"
+    );
     crime.post.tacit_json(&["key", "verify", "one"])?;
     drop(daemon);
     Ok(())
@@ -194,17 +275,32 @@ fn a_store_that_is_newer_foreign_or_damaged_says_so_and_is_left_alone() -> anyho
     crime.place(&crime.now)?;
     Connection::open(&crime.store)?.pragma_update(None, "user_version", 99)?;
     let (code, text) = start("newer")?;
-    ensure!(code == Some(1) && text.contains("schema 99") && text.contains("newer hsmd"), "{code:?} {text}");
+    ensure!(
+        code == Some(1) && text.contains("schema 99") && text.contains("newer hsmd"),
+        "{code:?} {text}"
+    );
 
     crime.place(&crime.now)?;
     Connection::open(&crime.store)?.pragma_update(None, "application_id", 7)?;
     let (code, text) = start("foreign")?;
-    ensure!(code == Some(1) && text.contains("another program's database"), "{code:?} {text}");
+    ensure!(
+        code == Some(1) && text.contains("another program's database"),
+        "{code:?} {text}"
+    );
 
-    fs::write(&crime.store, "this is a letter, not a database; ".repeat(200))?;
+    fs::write(
+        &crime.store,
+        "this is a letter, not a database; ".repeat(200),
+    )?;
     let (code, text) = start("letter")?;
-    ensure!(code == Some(1) && text.contains("not a usable Tacit store"), "{code:?} {text}");
-    ensure!(fs::read_to_string(&crime.store)?.starts_with("this is a letter"), "the file was changed");
+    ensure!(
+        code == Some(1) && text.contains("not a usable Tacit store"),
+        "{code:?} {text}"
+    );
+    ensure!(
+        fs::read_to_string(&crime.store)?.starts_with("this is a letter"),
+        "the file was changed"
+    );
 
     crime.place(&crime.now)?;
     let mut bytes = fs::read(&crime.store)?;
@@ -215,13 +311,20 @@ fn a_store_that_is_newer_foreign_or_damaged_says_so_and_is_left_alone() -> anyho
     fs::write(&crime.store, &bytes)?;
     let mut command = Command::new(bin("hsmd")?);
     command.arg("--config").arg(&crime.config);
-    let mut process = Process::start("damaged", command, crime.post.dir())?;
+    let process = Process::start("damaged", command, crime.post.dir())?;
     // Where the damage hits decides who sees it first: SQLite's own check, or the custodians' MACs.
     eventually("the damage is named", || {
         let text = process.output().1;
-        ["not a usable Tacit store", "record_", "inventory_"].iter().any(|name| text.contains(name)).then_some(())
+        ["not a usable Tacit store", "record_", "inventory_"]
+            .iter()
+            .any(|name| text.contains(name))
+            .then_some(())
     })?;
-    ensure!(!process.output().1.contains("panicked"), "{}", process.output().1);
+    ensure!(
+        !process.output().1.contains("panicked"),
+        "{}",
+        process.output().1
+    );
     drop(process);
     Ok(())
 }
@@ -231,20 +334,39 @@ fn tokens_that_trade_places_are_refused_by_name() -> anyhow::Result<()> {
     let mut crime = Crime::scene()?;
     crime.place(&crime.now)?;
     let original = fs::read_to_string(&crime.config)?;
-    let traded = original.replace("tacit-a\"", "tacit-X\"").replace("tacit-b\"", "tacit-a\"").replace("tacit-X\"", "tacit-b\"");
-    let traded = traded.replace("softhsm-a/", "softhsm-X/").replace("softhsm-b/", "softhsm-a/").replace("softhsm-X/", "softhsm-b/");
+    let traded = original
+        .replace("tacit-a\"", "tacit-X\"")
+        .replace("tacit-b\"", "tacit-a\"")
+        .replace("tacit-X\"", "tacit-b\"");
+    let traded = traded
+        .replace("softhsm-a/", "softhsm-X/")
+        .replace("softhsm-b/", "softhsm-a/")
+        .replace("softhsm-X/", "softhsm-b/");
     ensure!(traded != original, "the configuration names no tokens");
     fs::write(&crime.config, traded)?;
     let mut command = Command::new(bin("hsmd")?);
     command.arg("--config").arg(&crime.config);
     let mut process = Process::start("traded", command, crime.post.dir())?;
     let status = eventually("both custodians are named", || {
-        let status = crime.post.tacit_json(&["status"]).ok()?;
+        let output = stack::run(
+            crime.post.command(&["status", "--output", "json"]).ok()?,
+            b"",
+        )
+        .ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         let custodians = status["custodians"].as_array()?.clone();
-        let bad = custodians.iter().filter(|one| one["state"] == "mismatch" || one["state"] == "down").count();
+        let bad = custodians
+            .iter()
+            .filter(|one| one["state"] == "mismatch" || one["state"] == "down")
+            .count();
         (bad == 2).then_some(custodians)
     })?;
-    ensure!(status.iter().any(|one| one["detail"].as_str().is_some_and(|text| text.contains("descriptor") || text.contains("token"))), "{status:?}");
+    ensure!(
+        status.iter().any(|one| one["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains("descriptor") || text.contains("token"))),
+        "{status:?}"
+    );
     process.signal(nix::sys::signal::Signal::SIGTERM)?;
     process.exit()?;
     drop(process);
@@ -254,18 +376,97 @@ fn tokens_that_trade_places_are_refused_by_name() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_key_of_an_unknown_sealer_is_refused_and_the_same_from_a_pinned_one_is_not() -> anyhow::Result<()> {
+fn a_key_of_an_unknown_sealer_is_refused_and_the_same_from_a_pinned_one_is_not()
+-> anyhow::Result<()> {
     let stack = Stack::plain()?;
     let outside = tempfile::tempdir()?;
-    let stranger = outside.path().join("stranger.key");
-    let stranger = stranger.to_str().unwrap();
-    let key = tests::fixture::OPENAI.as_bytes();
-    let made = stack.tacit(&["--sealer", stranger, "sealer", "new"], b"")?;
-    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let arguments = [&["--sealer", stranger, "key", "add", "one"], &ADD[..]].concat();
-    let refused = stack.tacit(&arguments, key)?;
+    let path = |name: &str| outside.path().join(name).to_str().unwrap().to_owned();
+    let (stranger, trust) = (path("stranger.key"), path("own-trust.json"));
+    let key = tests::fixture::key(tests::upstream::Provider::OpenAi);
+    // Somebody with a sealer and a trust file of their own making: only the daemon can stop them.
+    fs::copy(stack.environment("TACIT_TRUST")?, &trust)?;
+    let made = stack.tacit(
+        &[
+            "--sealer", &stranger, "--trust", &trust, "sealer", "new", "--pin", "stranger",
+        ],
+        b"",
+    )?;
+    ensure!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let own = [
+        "--sealer", &stranger, "--trust", &trust, "key", "add", "one",
+    ];
+    let refused = stack.tacit(&[&own, &ADD[..]].concat(), key.as_bytes())?;
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(refused.status.code() == Some(1) && text.contains("trust file does not list"), "{text}");
-    stack.tacit_json(&[&["key", "add", "one"], &ADD[..]].concat(), key)?;
+    ensure!(
+        refused.status.code() == Some(1) && text.contains("trust file does not list"),
+        "{text}"
+    );
+    stack.tacit_json(&[&["key", "add", "one"], &ADD[..]].concat(), key.as_bytes())?;
+    Ok(())
+}
+
+#[test]
+fn descriptors_of_other_tokens_are_refused_with_what_differs() -> anyhow::Result<()> {
+    let (ours, theirs) = (Stack::plain()?, Stack::plain()?);
+    let sealed = tempfile::tempdir()?;
+    let sealed = sealed.path().join("sealed");
+    let sealed = sealed.to_str().unwrap();
+    // A key that was sealed to other tokens under the same names.
+    let add = [&["key", "seal", "one"], &ADD[..4]].concat();
+    let armor = theirs.tacit(
+        &add,
+        tests::fixture::key(tests::upstream::Provider::OpenAi).as_bytes(),
+    )?;
+    ensure!(
+        armor.status.success(),
+        "{}",
+        String::from_utf8_lossy(&armor.stderr)
+    );
+    fs::write(sealed, &armor.stdout)?;
+    let refused = ours.tacit(&["key", "add", "one", "--sealed", sealed], b"")?;
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        refused.status.code() == Some(1) && text.contains("trust"),
+        "{text}"
+    );
+
+    // The daemon's own trust file, swapped for that of the other tokens.
+    let trust = PathBuf::from(ours.environment("TACIT_TRUST")?);
+    let swapped = fs::read(theirs.environment("TACIT_TRUST")?)?;
+    let mut post = ours.into_post()?;
+    let original = fs::read(&trust)?;
+    fs::write(&trust, swapped)?;
+    let config = trust
+        .parent()
+        .and_then(Path::parent)
+        .context("a place")?
+        .join("hsmd.toml");
+    let mut command = Command::new(bin("hsmd")?);
+    command.arg("--config").arg(&config);
+    let mut process = Process::start("swapped", command, post.dir())?;
+    let custodians = eventually("all custodians are named", || {
+        let output = stack::run(post.command(&["status", "--output", "json"]).ok()?, b"").ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let custodians = status["custodians"].as_array()?.clone();
+        custodians
+            .iter()
+            .all(|one| one["state"] == "mismatch")
+            .then_some(custodians)
+    })?;
+    for one in &custodians {
+        let detail = one["detail"].as_str().unwrap_or_default();
+        ensure!(
+            detail.contains("serial: pinned") && detail.contains("presented"),
+            "{detail}"
+        );
+    }
+    process.terminate()?;
+    drop(process);
+    fs::write(&trust, original)?;
+    drop(post.start()?);
     Ok(())
 }
