@@ -1,7 +1,7 @@
 //! How a provider key is held: formats and cryptography, pure.
 //!
 //! A key is encrypted under a random data key (DEK); the DEK is split t-of-n over GF(2^8); each share is sealed to one
-//! custodian (an HSM token). [`seal`] does that where the operator is; the token process ingests and re-wraps shares;
+//! custodian (an HSM token). [`mod@seal`] does that where the operator is; the token process ingests and re-wraps shares;
 //! an agent that holds t of them, delivered to its own session key, combines and opens with [`open`].
 //!
 //! Nothing here touches a file, a socket, a clock or a source of randomness: randomness comes in as an argument. Every

@@ -22,7 +22,7 @@ pub const SEALED_KEY_MAX_BYTES: usize = 48 * 1024;
 const ARMOR_BEGIN: &str = "-----BEGIN TACIT SEALED KEY-----";
 const ARMOR_END: &str = "-----END TACIT SEALED KEY-----";
 
-/// All parts of one sealed key version, as written by [`crate::seal`].
+/// All parts of one sealed key version, as written by [`crate::seal()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedKey {
     /// Canonical header.
