@@ -189,7 +189,9 @@ impl Audit {
         let refuse = |text: String| {
             Refusal::new(
                 Code::AuditUnavailable,
-                format!("the audit log cannot be written: {text}; nothing is answered without it"),
+                format!(
+                    "the audit log cannot be written: {text}; nothing is answered without it: free space under state_dir, or see the daemon's log"
+                ),
             )
         };
         let (done, wait) = oneshot::channel();

@@ -72,15 +72,17 @@ pub fn versions(daemon: &Daemon, key: &Key) -> Vec<KeyVersion> {
 /// One custodian.
 pub fn custodian(one: &Custodian) -> CustodianStatus {
     let snapshot = one.client.snapshot();
-    let (signed, mismatch) = match one.standing() {
+    let standing = one.standing();
+    let examined = !matches!(standing, Standing::Unknown);
+    let (signed, mismatch) = match standing {
         Standing::Unknown => (None, false),
         Standing::Pinned(signed) => (Some(signed), false),
         Standing::Mismatch(signed, _) => (Some(signed), true),
     };
     let state = match snapshot.health {
         Health::Up if mismatch => "mismatch",
-        Health::Up => "up",
-        Health::Starting => "starting",
+        Health::Up if examined => "up",
+        Health::Up | Health::Starting => "starting",
         Health::Latched { .. } => "latched",
         Health::Down { .. } => "down",
     };

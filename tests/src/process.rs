@@ -128,6 +128,15 @@ impl Lines {
         }
     }
 
+    /// Waits until the stream has ended; not for long, since a grandchild may hold its other end.
+    fn drained(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(
+            self.changed
+                .wait_timeout_while(state, Duration::from_secs(1), |state| !state.ended),
+        );
+    }
+
     fn all(&self) -> String {
         self.state
             .lock()
@@ -221,8 +230,12 @@ impl Process {
     /// Waits until it ends by itself.
     pub fn exit(&mut self) -> anyhow::Result<ExitStatus> {
         let name = self.name.clone();
-        eventually(&format!("{name} ends"), || self.try_exit().transpose())
-            .with_context(|| self.report("does not end"))?
+        let status = eventually(&format!("{name} ends"), || self.try_exit().transpose())
+            .with_context(|| self.report("does not end"))?;
+        // Its last words may still be on their way through the pipe.
+        self.stdout.drained();
+        self.stderr.drained();
+        status
     }
 
     /// Asks it to end (SIGTERM) and waits.
