@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use providers::{Endpoint, Family};
+use providers::{Endpoint, Family, Permission};
 
 use crate::http1::RequestHead;
 use crate::keys::{KeySource, Wanted};
@@ -67,6 +67,12 @@ impl Route {
     /// Whether this endpoint may be asked for at all. Account management and unknown endpoints are refused before any key is touched.
     pub fn check<'a>(&self, head: &RequestHead, path: &'a str) -> Result<Checked<'a>, Refusal> {
         match self.family.endpoint(head.method, path) {
+            // Whoever holds such a credential goes round this agent, and no revoke reaches it. Only a permission of the key itself may allow
+            // that, and no lease carries permissions yet.
+            Endpoint::Needs(Permission::EphemeralKeys) => Err(Refusal::new(
+                Code::PermissionDenied,
+                "this endpoint hands out a provider credential of its own, with which requests would go round Tacit; it is not allowed",
+            )),
             Endpoint::Needs(_) => Ok(Checked { path }),
             Endpoint::Denied => Err(Refusal::new(
                 Code::PermissionDenied,

@@ -196,3 +196,35 @@ async fn a_resumable_upload_stays_with_us() {
         Some("http://localhost:4100/gemini/upload/v1beta/files?upload_id=u")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_mint_credentials_are_refused_and_their_neighbours_pass() {
+    let (_dir, upstream, agent) = start(OK).await;
+    for line in [
+        "POST /openai/v1/realtime/client_secrets",
+        "POST /openai/v1/realtime/sessions",
+        "POST /openai/v1/realtime/transcription_sessions",
+        "POST /openai/v1/realtime/%63lient_secrets",
+        "POST /openai/v1/chatkit/sessions",
+        "POST /gemini/v1alpha/auth_tokens",
+        "POST /gemini/v1beta/openai/realtime/client_secrets",
+    ] {
+        let (head, _) = agent.ask(&request(line, "Content-Length: 0\r\n")).await;
+        assert_eq!(
+            (status(&head), field(&head, "x-tacit-error").as_deref()),
+            (403, Some("permission_denied")),
+            "{line}"
+        );
+    }
+    assert_eq!(upstream.received(), "", "no key was used for any of them");
+    for line in [
+        "POST /openai/v1/responses",
+        "POST /openai/v1/audio/transcriptions",
+        "GET /openai/v1/realtime",
+        "POST /gemini/v1beta/models/g:generateContent",
+        "POST /gemini/v1beta/openai/chat/completions",
+    ] {
+        let (head, _) = agent.ask(&request(line, "Content-Length: 0\r\n")).await;
+        assert_eq!(status(&head), 200, "{line}");
+    }
+}

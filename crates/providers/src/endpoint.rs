@@ -145,17 +145,9 @@ fn openai(method: &str, rest: &str) -> Endpoint {
         "models" if matches!(method, "GET" | "HEAD") => Permission::Models,
         "models" if method == "DELETE" => Permission::FineTuning,
         "moderations" => Permission::Moderation,
-        // These answer with `ek_…` keys, or open a call outside of us.
-        "realtime"
-            if matches!(
-                next,
-                "client_secrets" | "sessions" | "transcription_sessions" | "calls"
-            ) =>
-        {
-            Permission::EphemeralKeys
-        }
-        "chatkit" => Permission::EphemeralKeys,
-        "realtime" => Permission::Realtime,
+        "realtime" if next.is_empty() => Permission::Realtime,
+        // All of these answer with `ek_…` keys, or open a call outside of us; so may whatever is added below the session itself.
+        "realtime" | "chatkit" => Permission::EphemeralKeys,
         _ => return Denied,
     })
 }
@@ -226,7 +218,7 @@ fn gemini(method: &str, path: &str) -> Endpoint {
         ("interactions" | "cachedContents", _) => Permission::Chat,
         ("batches", _) => Permission::Batches,
         (name, _) if is_files(name) => Permission::Files,
-        // `auth_tokens` mints credentials for the app; everything else is not known.
+        ("auth_tokens", _) => Permission::EphemeralKeys,
         _ => return Denied,
     })
 }
@@ -277,12 +269,18 @@ mod tests {
             ("POST", "/v1/models", Denied),
             ("GET", "/v1/organization/admin_api_keys", Denied),
             ("GET", "/v1/projects/p/api_keys", Denied),
+            ("GET", "/v1/realtime", Needs(P::Realtime)),
             (
                 "POST",
                 "/v1/realtime/client_secrets",
                 Needs(P::EphemeralKeys),
             ),
-            ("GET", "/v1/realtime", Needs(P::Realtime)),
+            (
+                "POST",
+                "/v1/realtime/translations/client_secrets",
+                Needs(P::EphemeralKeys),
+            ),
+            ("POST", "/v1/chatkit/sessions", Needs(P::EphemeralKeys)),
             ("GET", "/dashboard/billing/credit_grants", Denied),
             ("GET", "/v1/", Denied),
             ("GET", "/v1", Denied),
@@ -342,7 +340,13 @@ mod tests {
             ("POST", "/upload/v1beta/else", Denied),
             ("POST", "/v1beta/openai/chat/completions", Needs(P::Chat)),
             ("GET", "/v1beta/openai/organization/x", Denied),
-            ("POST", "/v1alpha/auth_tokens", Denied),
+            ("POST", "/v1alpha/auth_tokens", Needs(P::EphemeralKeys)),
+            ("POST", "/v1alpha/auth_token", Denied),
+            (
+                "POST",
+                "/v1beta/openai/realtime/sessions",
+                Needs(P::EphemeralKeys),
+            ),
             ("POST", "/v9gamma/models/g:generateContent", Denied),
             ("POST", "/models/g:generateContent", Denied),
             ("GET", "/v/models", Denied),
