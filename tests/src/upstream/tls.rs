@@ -60,7 +60,8 @@ impl Authority {
         &self.ca_pem
     }
 
-    pub(super) fn server(&self) -> anyhow::Result<TlsAcceptor> {
+    /// What serves with that identity.
+    pub fn server(&self) -> anyhow::Result<TlsAcceptor> {
         Ok(TlsAcceptor::from(Arc::clone(&self.server)))
     }
 }

@@ -1,0 +1,138 @@
+//! `make bench`: what the programs cost, each figure beside a raw one of the same run.
+//!
+//! It measures the built binaries from outside, as they ship, on a SoftHSM of its own, and leaves nothing running. Machines
+//! are shared and noisy: all figures are medians of several rounds, raw and measured rounds take turns, and what counts
+//! is the ratio. `bench [--json] [SECTION…]`, with sections from: token, start, memory, leases, first, load.
+
+#![forbid(unsafe_code)]
+
+mod figure;
+mod leases;
+mod load;
+mod memory;
+mod ready;
+mod rig;
+mod start;
+mod token;
+mod upstream;
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use figure::Figure;
+use rig::{Daemon, Rig};
+
+const SECTIONS: [&str; 6] = ["token", "start", "memory", "leases", "first", "load"];
+const USAGE: &str = "bench [--json] [token|start|memory|leases|first|load]...";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [raw, module, pin_file, scratch, label] = arguments.as_slice()
+        && raw == "raw"
+    {
+        return ended(
+            token::raw(module, pin_file, scratch, label).map(|rate| say(&rate.to_string())),
+        );
+    }
+    let json = arguments.iter().any(|argument| argument == "--json");
+    let wanted: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|argument| *argument != "--json")
+        .collect();
+    if let Some(unknown) = wanted.iter().find(|name| !SECTIONS.contains(name)) {
+        let _ = writeln!(std::io::stderr(), "bench: no section {unknown}; {USAGE}");
+        return ExitCode::from(2);
+    }
+    let wants = |section: &str| wanted.is_empty() || wanted.contains(&section);
+    ended(measure(wants).map(|figures| {
+        say(&if json {
+            figure::as_json(&figures).to_string()
+        } else {
+            figure::as_table(&figures)
+        });
+    }))
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(text: &str) {
+    // A reader that went away is no reason to stop half-way and leave processes behind.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn progress(what: &str) {
+    let _ = writeln!(std::io::stderr(), "bench: {what} …");
+}
+
+fn measure(wants: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let mut figures = Vec::new();
+    if wants("token") {
+        progress("token process");
+        figures.extend(runtime.block_on(token::measure())?);
+    }
+    progress("three tokens, hsmd, tacit-agent and a key");
+    let rig = Rig::new()?;
+    if wants("start") {
+        progress("starts of hsmd");
+        figures.extend(start::hsmd(&rig)?);
+    }
+    let mut hsmd = rig.hsmd()?;
+    hsmd.ready()?;
+    let mut agent = rig.agent(&rig.socket)?;
+    agent.ready()?;
+    one_request(&agent)?;
+    if wants("memory") {
+        progress("10 s of rest, then memory");
+        std::thread::sleep(memory::REST);
+        figures.extend(memory::measure(
+            "Memory after 10 s of rest (ready, one request done)",
+            hsmd.process.pid(),
+            agent.process.pid(),
+        )?);
+    }
+    if wants("first") {
+        progress("starts of tacit-agent");
+        figures.extend(start::first_request(&rig)?);
+    }
+    if wants("leases") {
+        progress("leases");
+        figures.extend(runtime.block_on(leases::measure(&rig))?);
+    }
+    if wants("load") {
+        progress("requests at fixed rates");
+        figures.extend(load::measure(&rig, &agent)?);
+    }
+    for daemon in [&mut agent, &mut hsmd] {
+        let status = daemon.process.terminate()?;
+        if !status.success() {
+            bail!(
+                "a daemon ended with {status}: {}",
+                daemon.process.output().1
+            );
+        }
+    }
+    Ok(figures)
+}
+
+/// So that the agent has a lease and a connection.
+fn one_request(agent: &Daemon) -> anyhow::Result<()> {
+    let mut app = TcpStream::connect(agent.address("listen")?)?;
+    app.write_all(&load::request("127.0.0.1", "/openai", "sk-placeholder"))?;
+    load::answer(&mut app, &mut Vec::new()).context("the first request")?;
+    Ok(())
+}

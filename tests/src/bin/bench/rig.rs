@@ -1,0 +1,161 @@
+//! What is measured: one directory with three tokens and a key, and the daemons as they ship, started from it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::fixture;
+use tests::process::{Process, bin};
+
+use crate::ready::Notices;
+use crate::upstream::Fixed;
+
+/// The id of the key.
+pub const KEY: &str = "openai-prod";
+
+/// Directory, provider and key.
+pub struct Rig {
+    dir: TempDir,
+    /// The provider.
+    pub upstream: Fixed,
+    hsmd_config: PathBuf,
+    /// The daemon's workload socket.
+    pub socket: PathBuf,
+    trust: PathBuf,
+}
+
+/// A started daemon.
+pub struct Daemon {
+    /// The process.
+    pub process: Process,
+    /// What it says of its readiness.
+    pub notices: Notices,
+    /// Just before it was started.
+    pub started: Instant,
+    announcement: PathBuf,
+}
+
+impl Rig {
+    /// Provisions tokens, initialises the daemon, and puts a key in.
+    pub fn new() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("tacit-bench-").tempdir()?;
+        let upstream = Fixed::start()?;
+        std::fs::write(dir.path().join("ca.pem"), upstream.ca_pem())?;
+        let mut command = Command::new(bin("tacit")?);
+        command
+            .args(["dev", "--listen", "127.0.0.1:0", "--json", "--dir"])
+            .arg(dir.path().join("dev"));
+        let mut process = Process::start("dev", command, dir.path())?;
+        let ready = process.json_line()?;
+        add_key(&ready, &upstream)?;
+        let status = process.terminate()?;
+        ensure!(status.success(), "`tacit dev` ended with {status}");
+        let path = |value: &Value| {
+            let text = value.as_str().context("the ready line has all paths")?;
+            Ok::<_, anyhow::Error>(PathBuf::from(text))
+        };
+        Ok(Rig {
+            hsmd_config: path(&ready["hsmd_config"])?,
+            socket: path(&ready["hsmd_socket"])?,
+            trust: path(&ready["env"]["TACIT_TRUST"])?,
+            dir,
+            upstream,
+        })
+    }
+
+    /// The directory of everything.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The daemon's state directory.
+    pub fn state(&self) -> PathBuf {
+        self.dir().join("dev/state")
+    }
+
+    /// Starts the daemon.
+    pub fn hsmd(&self) -> anyhow::Result<Daemon> {
+        Daemon::start("hsmd", &self.hsmd_config, self.dir())
+    }
+
+    /// Starts an agent with one route, to the daemon at `socket`.
+    pub fn agent(&self, socket: &Path) -> anyhow::Result<Daemon> {
+        let config = self.dir().join("agent.toml");
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nhsmd = [\"{}\"]\ncustodians = \"{}\"\n\n\
+             [lease]\nttl = \"60s\"\n\n\
+             [providers.openai]\nsecret_key_ref = {{ store = \"{KEY}\" }}\nbase_url = \"{}\"\nca_file = \"{}\"\n",
+            socket.display(),
+            self.trust.display(),
+            self.upstream.url(),
+            self.dir().join("ca.pem").display(),
+        );
+        std::fs::write(&config, text)?;
+        Daemon::start("tacit-agent", &config, self.dir())
+    }
+}
+
+fn add_key(ready: &Value, upstream: &Fixed) -> anyhow::Result<()> {
+    let mut command = Command::new(bin("tacit")?);
+    command.args(["key", "add", KEY, "--provider", "openai", "--upstream"]);
+    command.arg(upstream.url());
+    let variables = ready["env"].as_object().context("the ready line has env")?;
+    for (name, value) in variables {
+        command.env(name, value.as_str().context("variables are texts")?);
+    }
+    let output = tests::stack::run(command, fixture::OPENAI.as_bytes())?;
+    ensure!(
+        output.status.success(),
+        "tacit key add: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+impl Daemon {
+    fn start(binary: &str, config: &Path, dir: &Path) -> anyhow::Result<Self> {
+        let announcement = dir.join(format!("{binary}.json"));
+        let notices = Notices::at(&dir.join(format!("{binary}.notify")))?;
+        let mut command = Command::new(bin(binary)?);
+        command
+            .arg("--config")
+            .arg(config)
+            .arg("--announce")
+            .arg(&announcement)
+            .env("NOTIFY_SOCKET", notices.path());
+        let started = Instant::now();
+        let process = Process::start(binary, command, dir)?;
+        Ok(Daemon {
+            process,
+            notices,
+            started,
+            announcement,
+        })
+    }
+
+    /// When all its sockets were bound.
+    pub fn bound(&mut self) -> anyhow::Result<Instant> {
+        self.said("READY=1")
+    }
+
+    /// When `/ready` turned to yes.
+    pub fn ready(&mut self) -> anyhow::Result<Instant> {
+        self.said("STATUS=ready")
+    }
+
+    fn said(&mut self, line: &str) -> anyhow::Result<Instant> {
+        let when = self.notices.wait(line);
+        when.with_context(|| self.process.output().1)
+    }
+
+    /// An address that it announced.
+    pub fn address(&self, field: &str) -> anyhow::Result<String> {
+        let text = std::fs::read(&self.announcement)?;
+        let value: Value = serde_json::from_slice(&text)?;
+        let address = value[field].as_str().context("no such address announced")?;
+        Ok(address.to_owned())
+    }
+}
