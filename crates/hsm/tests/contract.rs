@@ -162,6 +162,15 @@ fn rows_cannot_be_edited_or_swapped(
 
 fn bad_inputs_are_told_apart(subject: &mut dyn Subject, descriptor: &custody::SignedDescriptor) {
     let good = seal(descriptor, "inputs", 1);
+    for compartment in ["*self-test", "", "a/b"] {
+        let mut ingest = good.ingest();
+        ingest.compartment = compartment;
+        assert_eq!(
+            subject.class(&Request::Ingest(ingest)),
+            ErrorClass::BadRequest,
+            "compartment {compartment:?}"
+        );
+    }
     let mut wrong_check = good.ingest();
     wrong_check.check = &[0; 32];
     assert_eq!(

@@ -16,7 +16,7 @@ use crate::error::ErrorClass;
 use crate::token::{Fault, Hsm, Kind, MacKey, Outcome, Public, Resident, Wrapper};
 
 /// The compartment of self-tests; no provider is called so.
-pub(super) const SELF_TEST: &str = "self-test";
+pub(super) const SELF_TEST: &str = "*self-test";
 const SELF_TEST_SESSION: [u8; 16] = *b"tacit self-test.";
 
 impl<H: Hsm> Kernel<H> {

@@ -100,6 +100,11 @@ impl<H: Hsm> Kernel<H> {
     pub(super) fn ingest(&mut self, ingest: &Ingest<'_>) -> Result<Answer, HsmError> {
         let header = Header::parse(ingest.header)
             .map_err(|error| HsmError::new(ErrorClass::BadRequest, error.to_string()))?;
+        // The self-test's own KEK has a name that is none: no share is ever wrapped under it.
+        if let Err(error) = ingest.compartment.parse::<custody::KeyId>() {
+            let text = format!("the compartment: {error}");
+            return Err(HsmError::new(ErrorClass::BadRequest, text));
+        }
         let fingerprint = self.retry(|kernel| Ok(kernel.own()?.fingerprint))?;
         let x = header.index_of(&fingerprint).ok_or_else(|| {
             let text = format!("the header does not name this custodian's descriptor ({fingerprint}): it was sealed for others, or before a rekey");
