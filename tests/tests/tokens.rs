@@ -28,14 +28,30 @@ fn restarts(custodians: &[Value]) -> u64 {
 
 /// Three processes, all of them up and none of them `old`.
 fn replaced(scene: &Scene, old: u32) -> anyhow::Result<()> {
-    eventually("the token process is replaced", || {
-        let up = custodians(scene)
-            .ok()?
+    let done = || {
+        let custodians = custodians(scene).ok()?;
+        let up = custodians
             .iter()
             .filter(|custodian| custodian["state"] == "up")
             .count();
         let pids = scene.stack.pids("tacit-token");
         (up == 3 && pids.len() == 3 && !pids.contains(&old)).then_some(())
+    };
+    eventually("the token process is replaced", done).with_context(|| {
+        let lines = custodians(scene)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|custodian| {
+                format!(
+                    "{} {} pid {}: {}",
+                    custodian["id"], custodian["state"], custodian["pid"], custodian["detail"]
+                )
+            });
+        format!(
+            "{old} is not replaced: {:?}; running: {:?}",
+            lines.collect::<Vec<_>>(),
+            scene.stack.pids("tacit-token")
+        )
     })
 }
 
