@@ -124,8 +124,9 @@ impl LoneAgent {
 
 /// The whole of it, under `tacit dev`.
 pub struct Stack {
-    dir: TempDir,
+    /// Before the directory, so that it is dropped first: daemons that still write would keep it from being removed.
     process: Process,
+    dir: TempDir,
     ready: Value,
     taps: Option<Taps>,
 }
