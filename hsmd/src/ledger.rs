@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use custody::record::{Entry, Inventory, Kind, Record};
 use custody::sha256;
 use hsm::ErrorClass;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::audit::{Audit, Event};
 use crate::custodians::Custodians;
@@ -138,7 +139,7 @@ pub struct Ledger {
     custodians: Arc<Custodians>,
     view: RwLock<Arc<View>>,
     /// One writer at a time; holds what the next write starts from.
-    writer: tokio::sync::Mutex<Base>,
+    writer: Arc<tokio::sync::Mutex<Base>>,
 }
 
 #[derive(Debug, Default)]
@@ -179,7 +180,7 @@ impl Ledger {
             store,
             custodians,
             view: RwLock::new(Arc::new(view)),
-            writer: tokio::sync::Mutex::new(Base { inventory, records }),
+            writer: Arc::new(tokio::sync::Mutex::new(Base { inventory, records })),
         };
         ledger.bring_tokens_forward().await;
         Ok((ledger, loaded.last_used))
@@ -192,35 +193,55 @@ impl Ledger {
 
     /// Writes one change durably and serves it: see the order in this file's head.
     ///
-    /// The event is made durable, with the new revision, before anything is written.
+    /// The event is made durable, with the new revision, before anything is written. From there on the work runs in a task
+    /// of its own: dropped between the store's write and memory's, it would leave the next write with a stale start.
     ///
     /// # Errors
     /// [`Refusal`]; nothing was changed then, except that a failed write of *tokens* after the commit is reported and
     /// brought forward later.
     pub async fn commit(
-        &self,
+        self: &Arc<Self>,
         change: impl FnOnce(&View) -> Result<Change, Refusal> + Send,
         audit: &Audit,
         event: Event,
     ) -> Result<Arc<View>, Refusal> {
-        let mut base = self.writer.lock().await;
+        let base = Arc::clone(&self.writer).lock_owned().await;
         let change = change(&self.view())?;
         let revision = base.inventory.revision + 1;
-        let (batch, inventory, records) = self.prepare(&base, change, revision).await?;
-        let keys = Keys::from_records(records.values())
+        let (batch, next) = self.prepare(&base, change, revision).await?;
+        let keys = Keys::from_records(next.records.values())
             .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-        audit.record(event.revision(revision)).await?;
-        let removed = !batch.remove.is_empty();
-        with_store(&self.store, move |store| {
-            store.commit(&batch)?;
-            if removed { store.scrub() } else { Ok(()) }
-        })
-        .await
-        .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
         let view = Arc::new(View { revision, keys });
-        *base = Base { inventory, records };
-        self.write_tokens(&base.inventory, &view).await;
+        let (ledger, audit) = (Arc::clone(self), audit.clone());
+        let writing = tokio::spawn(async move {
+            audit.record(event.revision(revision)).await?;
+            ledger.write(base, batch, next, view).await
+        });
+        writing.await.unwrap_or_else(|error| {
+            let text = format!("the write ended unexpectedly: {error}");
+            Err(Refusal::new(Code::Internal, text))
+        })
+    }
+
+    /// Store, memory, tokens: in this order, so that a revoked version is not leased any more while tokens are told.
+    async fn write(
+        &self,
+        mut base: OwnedMutexGuard<Base>,
+        batch: Batch,
+        next: Base,
+        view: Arc<View>,
+    ) -> Result<Arc<View>, Refusal> {
+        let removed = !batch.remove.is_empty();
+        with_store(&self.store, move |store| store.commit(&batch))
+            .await
+            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        *base = next;
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        // The change stands whatever becomes of the journal; the next write tries to overwrite it again.
+        if removed && let Err(error) = with_store(&self.store, |store| store.scrub()).await {
+            tracing::warn!(%error, "deleted material may still lie in the store's journal");
+        }
+        self.write_tokens(&base.inventory, &view).await;
         Ok(view)
     }
 
@@ -229,7 +250,7 @@ impl Ledger {
         base: &Base,
         change: Change,
         revision: u64,
-    ) -> Result<(Batch, Inventory, BTreeMap<(Kind, String), Record>), Refusal> {
+    ) -> Result<(Batch, Base), Refusal> {
         let mut inventory = Inventory {
             revision,
             entries: base.inventory.entries.clone(),
@@ -263,7 +284,7 @@ impl Ledger {
         }
         batch.inventory = inventory.encode();
         batch.inventory_macs = self.custodians.mac(&batch.inventory).await?;
-        Ok((batch, inventory, records))
+        Ok((batch, Base { inventory, records }))
     }
 
     /// Has every usable custodian remember this revision. A failure here is not the operator's: the store is durable and

@@ -33,36 +33,59 @@ impl AdminService {
         Self { daemon }
     }
 
-    /// Finds the operator, runs the work, turns refusals into statuses: every call but the streams goes through here.
-    async fn answer<Q, A>(
+    /// Finds the operator and runs the work in a task of its own, which goes on when the peer goes away or its deadline
+    /// passes: a write that was begun is finished, in the store, on the tokens and in memory. The drain waits for it.
+    async fn run<Q, A, W>(
         &self,
         request: Request<Q>,
-        work: impl AsyncFnOnce(&Daemon, String, Q) -> Result<A, Refusal>,
-    ) -> Result<Response<A>, Status> {
+        work: impl FnOnce(Arc<Daemon>, String, Q) -> W,
+    ) -> Result<A, Status>
+    where
+        A: Send + 'static,
+        W: Future<Output = Result<A, Refusal>> + Send + 'static,
+    {
         let daemon = &self.daemon;
-        let answered = match operator(daemon, &request) {
-            Ok(actor) => work(daemon, actor, request.into_inner()).await,
-            Err(refusal) => Err(refusal),
-        };
-        answered
-            .map(Response::new)
-            .map_err(|refusal| refused(daemon, refusal))
+        let actor = operator(daemon, &request).map_err(|refusal| refused(daemon, refusal))?;
+        let work = work(Arc::clone(daemon), actor, request.into_inner());
+        let watcher = daemon.drain.watcher();
+        let done = tokio::spawn(async move {
+            let result = work.await;
+            drop(watcher);
+            result
+        });
+        let result = done.await.unwrap_or_else(|error| {
+            let text = format!("the call ended unexpectedly: {error}");
+            Err(Refusal::new(Code::Internal, text))
+        });
+        result.map_err(|refusal| refused(daemon, refusal))
     }
 
-    /// The same for a change whose way to the agents is streamed.
-    async fn stream<Q>(
+    /// One answer.
+    async fn answer<Q, A, W>(
+        &self,
+        request: Request<Q>,
+        work: impl FnOnce(Arc<Daemon>, String, Q) -> W,
+    ) -> Result<Response<A>, Status>
+    where
+        A: Send + 'static,
+        W: Future<Output = Result<A, Refusal>> + Send + 'static,
+    {
+        self.run(request, work).await.map(Response::new)
+    }
+
+    /// A change whose way to the agents is streamed.
+    async fn stream<Q, W>(
         &self,
         request: Request<Q>,
         no_wait: bool,
-        work: impl AsyncFnOnce(&Daemon, String, Q) -> Result<keys::Done, Refusal>,
-    ) -> Result<Response<ProgressStream>, Status> {
-        let daemon = &self.daemon;
-        let done = match operator(daemon, &request) {
-            Ok(actor) => work(daemon, actor, request.into_inner()).await,
-            Err(refusal) => Err(refusal),
-        };
-        let done = done.map_err(|refusal| refused(daemon, refusal))?;
-        let stream: ProgressStream = Box::pin(progress::follow(Arc::clone(daemon), done, no_wait));
+        work: impl FnOnce(Arc<Daemon>, String, Q) -> W,
+    ) -> Result<Response<ProgressStream>, Status>
+    where
+        W: Future<Output = Result<keys::Done, Refusal>> + Send + 'static,
+    {
+        let done = self.run(request, work).await?;
+        let stream: ProgressStream =
+            Box::pin(progress::follow(Arc::clone(&self.daemon), done, no_wait));
         Ok(Response::new(stream))
     }
 }
@@ -111,10 +134,10 @@ impl Admin for AdminService {
         &self,
         request: Request<AddKeyRequest>,
     ) -> Result<Response<AddKeyResponse>, Status> {
-        self.answer(request, async |daemon, actor, request| {
+        self.answer(request, |daemon, actor, request| async move {
             let policy = policy_of(request.policy)?;
             let done = keys::add(
-                daemon,
+                &daemon,
                 &actor,
                 &request.sealed,
                 policy,
@@ -129,7 +152,7 @@ impl Admin for AdminService {
                 .get(&done.key_id)
                 .map(|key| policy::usable_by(&key.body, &config.callers, &config.defaults));
             Ok(AddKeyResponse {
-                key: present::summary(daemon, &done.view, &done.key_id),
+                key: present::summary(&daemon, &done.view, &done.key_id),
                 usable_by: usable_by.unwrap_or_default(),
                 missing_custodians: done.missing,
             })
@@ -141,13 +164,13 @@ impl Admin for AdminService {
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        self.answer(request, async |daemon, _, _| {
+        self.answer(request, |daemon, _, _| async move {
             let view = daemon.ledger()?.view();
             let keys = view
                 .keys
                 .0
                 .keys()
-                .filter_map(|id| present::summary(daemon, &view, id))
+                .filter_map(|id| present::summary(&daemon, &view, id))
                 .collect();
             Ok(ListKeysResponse {
                 keys,
@@ -161,7 +184,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ShowKeyRequest>,
     ) -> Result<Response<ShowKeyResponse>, Status> {
-        self.answer(request, async |daemon, _, request| {
+        self.answer(request, |daemon, _, request| async move {
             let view = daemon.ledger()?.view();
             let key = view.keys.0.get(&request.key_id);
             let key = key.ok_or_else(|| {
@@ -175,8 +198,8 @@ impl Admin for AdminService {
             })?;
             let config = daemon.config();
             Ok(ShowKeyResponse {
-                key: present::summary(daemon, &view, &request.key_id),
-                versions: present::versions(daemon, key),
+                key: present::summary(&daemon, &view, &request.key_id),
+                versions: present::versions(&daemon, key),
                 usable_by: policy::usable_by(&key.body, &config.callers, &config.defaults),
             })
         })
@@ -187,8 +210,8 @@ impl Admin for AdminService {
         &self,
         request: Request<VerifyKeyRequest>,
     ) -> Result<Response<VerifyKeyResponse>, Status> {
-        self.answer(request, async |daemon, actor, request| {
-            verify::verify(daemon, &actor, &request).await
+        self.answer(request, |daemon, actor, request| async move {
+            verify::verify(&daemon, &actor, &request).await
         })
         .await
     }
@@ -200,8 +223,8 @@ impl Admin for AdminService {
         request: Request<RotateKeyRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
         let no_wait = request.get_ref().no_wait;
-        self.stream(request, no_wait, async |daemon, actor, request| {
-            keys::rotate(daemon, &actor, &request.sealed, request.allow_missing).await
+        self.stream(request, no_wait, |daemon, actor, request| async move {
+            keys::rotate(&daemon, &actor, &request.sealed, request.allow_missing).await
         })
         .await
     }
@@ -213,8 +236,8 @@ impl Admin for AdminService {
         request: Request<RollbackKeyRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
         let no_wait = request.get_ref().no_wait;
-        self.stream(request, no_wait, async |daemon, actor, request| {
-            keys::rollback(daemon, &actor, &request.key_id).await
+        self.stream(request, no_wait, |daemon, actor, request| async move {
+            keys::rollback(&daemon, &actor, &request.key_id).await
         })
         .await
     }
@@ -226,10 +249,10 @@ impl Admin for AdminService {
         request: Request<RevokeKeyRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
         let no_wait = request.get_ref().no_wait;
-        self.stream(request, no_wait, async |daemon, actor, request| {
+        self.stream(request, no_wait, |daemon, actor, request| async move {
             let why = reason(&request.reason)?;
             keys::revoke(
-                daemon,
+                &daemon,
                 &actor,
                 &request.key_id,
                 request.version,
@@ -245,12 +268,12 @@ impl Admin for AdminService {
         &self,
         request: Request<DestroyKeyRequest>,
     ) -> Result<Response<DestroyKeyResponse>, Status> {
-        self.answer(request, async |daemon, actor, request| {
+        self.answer(request, |daemon, actor, request| async move {
             let why = reason(&request.reason)?;
             let (done, destroyed_versions) =
-                keys::destroy(daemon, &actor, &request.key_id, request.version, &why).await?;
+                keys::destroy(&daemon, &actor, &request.key_id, request.version, &why).await?;
             Ok(DestroyKeyResponse {
-                key: present::summary(daemon, &done.view, &done.key_id),
+                key: present::summary(&daemon, &done.view, &done.key_id),
                 destroyed_versions,
             })
         })
@@ -261,17 +284,19 @@ impl Admin for AdminService {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        self.answer(request, async |daemon, _, _| Ok(present::status(daemon)))
-            .await
+        self.answer(request, |daemon, _, _| async move {
+            Ok(present::status(&daemon))
+        })
+        .await
     }
 
     async fn list_custodians(
         &self,
         request: Request<ListCustodiansRequest>,
     ) -> Result<Response<ListCustodiansResponse>, Status> {
-        self.answer(request, async |daemon, _, _| {
+        self.answer(request, |daemon, _, _| async move {
             Ok(ListCustodiansResponse {
-                custodians: present::custodians(daemon),
+                custodians: present::custodians(&daemon),
             })
         })
         .await
@@ -281,7 +306,7 @@ impl Admin for AdminService {
         &self,
         request: Request<UnlatchCustodianRequest>,
     ) -> Result<Response<UnlatchCustodianResponse>, Status> {
-        self.answer(request, async |daemon, actor, request| {
+        self.answer(request, |daemon, actor, request| async move {
             let one = daemon.custodians.find(&request.id);
             let one = one.ok_or_else(|| {
                 Refusal::new(
@@ -312,9 +337,9 @@ impl Admin for AdminService {
         &self,
         request: Request<ListAgentsRequest>,
     ) -> Result<Response<ListAgentsResponse>, Status> {
-        self.answer(request, async |daemon, _, _| {
+        self.answer(request, |daemon, _, _| async move {
             Ok(ListAgentsResponse {
-                agents: present::agents(daemon),
+                agents: present::agents(&daemon),
             })
         })
         .await
@@ -324,7 +349,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ReloadAgentRequest>,
     ) -> Result<Response<ReloadAgentResponse>, Status> {
-        self.answer(request, async |daemon, actor, request| {
+        self.answer(request, |daemon, actor, request| async move {
             daemon
                 .audit
                 .record(
