@@ -88,6 +88,24 @@ pub struct Parts {
     pub drain: Trigger,
 }
 
+/// What must hold before the daemon is ready.
+#[derive(Debug)]
+pub struct Awaited {
+    store: Condition,
+    quorum: Condition,
+}
+
+impl Awaited {
+    /// Registers it. Before anybody may ask for readiness: an empty register counts as ready.
+    pub fn register(readiness: &Readiness) -> Self {
+        let why = "waiting for custodians";
+        Self {
+            store: readiness.condition("store", why),
+            quorum: readiness.condition("quorum", why),
+        }
+    }
+}
+
 impl Daemon {
     /// Puts the parts together; nothing is served before [`Daemon::tend`] has verified the store.
     pub fn new(parts: Parts) -> Arc<Self> {
@@ -236,9 +254,7 @@ impl Daemon {
 
     /// Tends custodians and store until the drain begins: pins descriptors, loads the store, notices rollbacks, ingests
     /// shares that were kept for a custodian that was down.
-    pub async fn tend(self: Arc<Self>, readiness: Readiness, watcher: Watcher) {
-        let store_ready = readiness.condition("store", "waiting for custodians");
-        let quorum = readiness.condition("quorum", "waiting for custodians");
+    pub async fn tend(self: Arc<Self>, awaited: Awaited, watcher: Watcher) {
         let mut rings = tokio::task::JoinSet::new();
         for one in self.custodians.iter() {
             let (daemon, mut health) = (Arc::clone(&self), one.client.health());
@@ -252,7 +268,7 @@ impl Daemon {
         let mut self_test = tokio::time::interval(SELF_TEST);
         self_test.reset();
         loop {
-            self.round(&mut known_up, &store_ready, &quorum).await;
+            self.round(&mut known_up, &awaited).await;
             tokio::select! {
                 () = self.bell.notified() => {}
                 () = tokio::time::sleep(ROUND) => {}
@@ -263,7 +279,8 @@ impl Daemon {
         self.flush_last_used().await;
     }
 
-    async fn round(&self, known_up: &mut Vec<String>, store_ready: &Condition, quorum: &Condition) {
+    async fn round(&self, known_up: &mut Vec<String>, awaited: &Awaited) {
+        let Awaited { store, quorum } = awaited;
         let up_now = self.examine(known_up).await;
         let came_back = up_now.iter().any(|id| !known_up.contains(id));
         *known_up = up_now;
@@ -278,8 +295,8 @@ impl Daemon {
             self.reconcile().await;
         }
         match self.trouble() {
-            None => store_ready.set_ready(),
-            Some(why) => store_ready.set_not_ready(why),
+            None => store.set_ready(),
+            Some(why) => store.set_not_ready(why),
         }
         self.metrics
             .store_believed

@@ -16,7 +16,7 @@ use prometheus::Registry;
 use crate::audit::{Audit, Category, Event};
 use crate::config::{Config, StoreKind};
 use crate::custodians::Custodians;
-use crate::daemon::{Daemon, Parts};
+use crate::daemon::{Awaited, Daemon, Parts};
 use crate::metrics::Metrics;
 use crate::peer::Incoming;
 use crate::store::{Sqlite, Store};
@@ -56,6 +56,7 @@ pub async fn run(
     let registry = Registry::new();
     lifecycle::metrics::register(&registry, "tacit_hsmd", env!("CARGO_PKG_VERSION"))?;
     let readiness = Readiness::new(&trigger);
+    let awaited = Awaited::register(&readiness);
 
     // Everything that can fail is opened or bound before anything is served.
     let store: Box<dyn Store> = match config.store.kind {
@@ -117,7 +118,7 @@ pub async fn run(
     let pages = pages.spawn("tacit_hsmd", readiness.clone(), registry)?;
     notify::spawn(readiness.clone(), trigger.clone());
 
-    let tending = tokio::spawn(Arc::clone(&daemon).tend(readiness, trigger.watcher()));
+    let tending = tokio::spawn(Arc::clone(&daemon).tend(awaited, trigger.watcher()));
     let stop = |trigger: Trigger| async move {
         trigger.started().await;
     };
