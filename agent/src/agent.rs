@@ -1,5 +1,6 @@
 //! The composition: everything is bound before anything serves, and what may change on a reload is put in place as a whole.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, KeyRef};
 use crate::keys::cache::Cache;
 use crate::keys::fixed::Fixed;
-use crate::keys::hsmd::{self, Control, Hsmd, Settings, Watch};
+use crate::keys::hsmd::{self, Control, Hsmd, Settings, Terms, Watch};
 use crate::keys::{KeySource, Wanted};
 use crate::listen::{self, RequestIds};
 use crate::metrics::Metrics;
@@ -151,14 +152,12 @@ pub struct Agent {
 struct Parts {
     config_path: Option<PathBuf>,
     shared: Arc<Shared>,
-    clock: Arc<dyn Clock>,
     arena: Arena,
     drain: Trigger,
     hsmd: Option<Arc<Hsmd>>,
-    cache: Arc<RwLock<Cache>>,
+    cache: Cache,
     /// What cannot change without a restart.
     fixed: Unchanging,
-    lease: crate::config::Lease,
 }
 
 #[derive(Debug, PartialEq)]
@@ -210,16 +209,17 @@ impl Config {
     }
 
     fn settings(&self) -> Result<Settings, BuildError> {
-        let key_ids = self
+        let key_ids: BTreeSet<String> = self
             .providers
             .iter()
             .filter_map(|provider| match &provider.key {
                 KeyRef::Store(id) => Some(id.to_string()),
                 KeyRef::Fixed(_) => None,
-            });
+            })
+            .collect();
         Ok(Settings {
             trust: Arc::new(self.trust()?),
-            key_ids: key_ids.collect(),
+            key_ids: key_ids.into_iter().collect(),
             lease: self.lease,
         })
     }
@@ -249,17 +249,19 @@ impl Config {
         };
         let hsmd = settings
             .map(|settings| Arc::new(Hsmd::new(&self, settings, arena.clone(), instance_id)));
-        let cache = Arc::new(RwLock::new(new_cache(
-            hsmd.as_ref(),
-            &clock,
-            self.lease.ttl,
-        )));
-        let watch = hsmd.as_ref().map(|hsmd| Watch {
-            hsmd: Arc::clone(hsmd),
-            cache: Arc::clone(&cache),
-            control: control_in,
-            connected: metrics.hsmd_connected.clone(),
-            answered: Some(readiness.task("hsmd")),
+        let source: Arc<dyn KeySource> = match &hsmd {
+            Some(hsmd) => Arc::clone(hsmd) as _,
+            None => Arc::new(NoDaemon),
+        };
+        let cache = Cache::new(source, clock, self.lease.ttl);
+        let watch = hsmd.as_ref().map(|hsmd| {
+            Watch::new(
+                Arc::clone(hsmd),
+                cache.clone(),
+                control_in,
+                metrics.hsmd_connected.clone(),
+                readiness.task("hsmd"),
+            )
         });
         let bind = |addr| move |source| BuildError::Bind { addr, source };
         let (listener, addr) = listen::bind(self.listen).await.map_err(bind(self.listen))?;
@@ -278,13 +280,11 @@ impl Config {
         let mut parts = Parts {
             config_path,
             shared: Arc::new(shared),
-            clock,
             arena,
             drain,
             hsmd,
             cache,
             fixed: Unchanging::of(&self),
-            lease: self.lease,
         };
         parts.put_in_force(self).await?;
         let [a, b, c, d, e, f, ..] = instance_id;
@@ -310,14 +310,6 @@ fn arena() -> Result<Arena, BuildError> {
         "memory for keys"
     );
     Ok(arena)
-}
-
-fn new_cache(hsmd: Option<&Arc<Hsmd>>, clock: &Arc<dyn Clock>, ttl: Duration) -> Cache {
-    let source: Arc<dyn KeySource> = match hsmd {
-        Some(hsmd) => Arc::clone(hsmd) as _,
-        None => Arc::new(NoDaemon),
-    };
-    Cache::new(source, Arc::clone(clock), ttl)
 }
 
 /// Stands where no route needs a daemon.
@@ -462,14 +454,6 @@ impl Parts {
         } else {
             None
         };
-        let cache = match config.lease == self.lease {
-            true => self
-                .cache
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-            false => new_cache(self.hsmd.as_ref(), &self.clock, config.lease.ttl),
-        };
         let system = if config
             .providers
             .iter()
@@ -481,13 +465,14 @@ impl Parts {
         };
         let mut list = Vec::new();
         for provider in config.providers {
-            list.push(Arc::new(self.route(provider, &system, &cache)?));
+            list.push(Arc::new(self.route(provider, &system)?));
         }
         if let (Some(hsmd), Some(settings)) = (&self.hsmd, settings) {
-            hsmd.change(settings).await;
+            match hsmd.change(settings).await {
+                Terms::Kept => {}
+                Terms::Changed => self.cache.begin_anew(config.lease.ttl),
+            }
         }
-        self.lease = config.lease;
-        *self.cache.write().unwrap_or_else(PoisonError::into_inner) = cache;
         *self
             .shared
             .hosts
@@ -505,7 +490,6 @@ impl Parts {
         &self,
         provider: crate::config::Provider,
         system: &RootCertStore,
-        cache: &Cache,
     ) -> Result<Route, BuildError> {
         let crate::config::Provider {
             name,
@@ -534,7 +518,7 @@ impl Parts {
             origin,
         };
         let (wanted, keys): (Wanted, Arc<dyn KeySource>) = match key {
-            KeyRef::Store(id) => (wanted(id), Arc::new(cache.clone())),
+            KeyRef::Store(id) => (wanted(id), Arc::new(self.cache.clone())),
             KeyRef::Fixed(key) => {
                 // A development key has no id of its own; its route's name stands for it in metrics.
                 let wanted = wanted(
@@ -564,15 +548,10 @@ impl Parts {
                 .unwrap_or_else(PoisonError::into_inner),
         );
         routes.list.iter().for_each(|route| route.upstream.sweep());
-        let cache = self
-            .cache
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        cache.sweep();
+        self.cache.sweep();
         self.shared
             .metrics
             .leases
-            .set(i64::try_from(cache.in_use().len()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.cache.in_use().len()).unwrap_or(i64::MAX));
     }
 }

@@ -3,15 +3,20 @@
 //! A lease is refreshed in the background at four fifths of its life, so that a request meets the HSM only after a pause. It is kept until it
 //! expires, not until a refresh fails: a short HSM outage must not become an outage of the app. Past its end it is used only within
 //! `offline_grace`, and only while the daemon is *unreachable*: a daemon that says no has said no.
+//!
+//! What a daemon says of a key ([`Word`]) is remembered beside the lease: a grant that was on its way meanwhile, and that the word forbids, is
+//! neither kept nor used, however late it arrives.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use custody::KeyId;
+use tokio::sync::watch;
 
 use super::{KeySource, Lease, Leasing, Wanted};
 use crate::clock::Clock;
@@ -32,10 +37,12 @@ pub struct Cache {
 struct Inner {
     source: Arc<dyn KeySource>,
     clock: Arc<dyn Clock>,
-    /// Zero: nothing is kept, every request is a grant.
-    ttl: Duration,
-    /// One entry per route; bounded by the configuration.
+    /// In milliseconds; zero: nothing is kept, every request is a grant.
+    ttl_ms: AtomicU64,
+    /// One entry per route; those of routes that are gone leave with the sweep.
     entries: Mutex<HashMap<Wanted, Arc<Entry>>>,
+    /// Ticks when a version begins or ceases to be held.
+    changes: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -51,8 +58,50 @@ struct State {
     /// How often a refresh ended, and when and how the last failed one did.
     attempts: u64,
     failure: Option<(Duration, Refusal)>,
-    /// Leases that this daemon granted before this revision are not kept: the grant and a revoke may have crossed on the way.
-    floor: (usize, u64),
+    /// The last that was heard about the key. Grants that it forbids crossed with it on the way.
+    word: Word,
+}
+
+/// What a daemon says of a key.
+#[derive(Clone, Debug)]
+pub struct Word {
+    /// Which daemon.
+    pub source: usize,
+    /// Its store's revision: what it granted before that may be outdated.
+    pub revision: u64,
+    /// Whether this agent may use the key at all.
+    pub usable: bool,
+    /// Versions that must not be used any more, whichever daemon grants them.
+    pub revoked: Vec<u32>,
+}
+
+impl Default for Word {
+    /// Nothing was heard yet.
+    fn default() -> Self {
+        Self {
+            source: 0,
+            revision: 0,
+            usable: true,
+            revoked: Vec::new(),
+        }
+    }
+}
+
+impl Word {
+    /// Whether a lease that is held may go on.
+    fn keeps(&self, lease: &Lease) -> bool {
+        self.usable && !self.revoked.contains(&lease.version)
+    }
+
+    /// Whether a lease that has just come was granted in knowledge of this. Revisions of different daemons cannot be compared: of another
+    /// daemon's grants those are refused that this word would have ended.
+    fn admits(&self, lease: &Lease) -> bool {
+        if lease.source == self.source {
+            lease.revision >= self.revision && !self.revoked.contains(&lease.version)
+        } else {
+            self.keeps(lease)
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -76,15 +125,28 @@ impl Cache {
             inner: Arc::new(Inner {
                 source,
                 clock,
-                ttl,
+                ttl_ms: AtomicU64::new(ms(ttl)),
                 entries: Mutex::default(),
+                changes: watch::Sender::new(()),
             }),
         }
     }
 
+    /// Ticks whenever a version begins or ceases to be held.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Lets go of everything that is held, and keeps leases for at most `ttl` from now on.
+    pub fn begin_anew(&self, ttl: Duration) {
+        // First the number: a grant that comes in between is kept by it, or dropped below.
+        self.inner.ttl_ms.store(ms(ttl), Ordering::SeqCst);
+        self.inner.drop_where(|_| true);
+    }
+
     /// Gets a lease in advance, or one of a newer version; what is held stays until the new one is there.
     pub async fn prefetch(&self, wanted: &Wanted) -> Result<(), Refusal> {
-        if self.inner.ttl.is_zero() {
+        if self.inner.ttl().is_zero() {
             return Ok(());
         }
         let entry = self.inner.entry(wanted);
@@ -92,36 +154,29 @@ impl Cache {
         self.inner.refresh(&entry, wanted).await.map(drop)
     }
 
-    /// Ends every lease of the key whose version `ends` names, at once, and refuses grants of daemon `source` from before `revision`.
-    pub fn end(
-        &self,
-        key_id: &KeyId,
-        (source, revision): (usize, u64),
-        ends: impl Fn(u32) -> bool,
-    ) -> bool {
+    /// Takes a daemon at its word: ends what it forbids at once, and remembers it for grants that are on their way. Whether a lease ended.
+    pub fn hear(&self, key_id: &KeyId, word: &Word) -> bool {
         let mut ended = false;
         for entry in self.inner.entries_of(key_id) {
             let mut state = entry.lock();
-            let before = if state.floor.0 == source {
-                state.floor.1
-            } else {
-                0
-            };
-            state.floor = (source, revision.max(before));
+            state.word = word.clone();
             if state
                 .held
                 .as_ref()
-                .is_some_and(|held| ends(held.lease.version))
+                .is_some_and(|held| !word.keeps(&held.lease))
             {
                 state.held = None;
                 ended = true;
             }
         }
+        if ended {
+            self.inner.changes.send_replace(());
+        }
         ended
     }
 
-    /// Ends every lease of keys for which `keep` is false.
-    pub fn retain(&self, at: (usize, u64), keep: impl Fn(&KeyId) -> bool) {
+    /// Ends every lease of keys for which `keep` is false: this daemon says, at this revision, that they are not for us.
+    pub fn retain(&self, (source, revision): (usize, u64), keep: impl Fn(&KeyId) -> bool) {
         let ids: Vec<KeyId> = self
             .inner
             .lock()
@@ -129,7 +184,13 @@ impl Cache {
             .map(|wanted| wanted.key_id.clone())
             .collect();
         for id in ids.iter().filter(|id| !keep(id)) {
-            self.end(id, at, |_| true);
+            let word = Word {
+                source,
+                revision,
+                usable: false,
+                revoked: Vec::new(),
+            };
+            self.hear(id, &word);
         }
     }
 
@@ -165,17 +226,12 @@ impl Cache {
     /// Drops leases that are past their grace, so that a key that nobody uses any more does not stay in memory.
     pub fn sweep(&self) {
         let now = self.inner.clock.now();
-        let entries: Vec<Arc<Entry>> = self.inner.lock().values().cloned().collect();
-        for entry in entries {
-            let mut state = entry.lock();
-            if state
-                .held
-                .as_ref()
-                .is_some_and(|held| now >= held.grace_until)
-            {
-                state.held = None;
-            }
-        }
+        self.inner.drop_where(|held| now >= held.grace_until);
+        // An entry that nobody holds has no grant on its way. What was said of revoked versions stays, for grants of other daemons.
+        self.inner.lock().retain(|_, entry| {
+            let state = entry.lock();
+            Arc::strong_count(entry) > 1 || state.held.is_some() || !state.word.revoked.is_empty()
+        });
     }
 }
 
@@ -193,10 +249,10 @@ impl KeySource for Cache {
 
 impl Inner {
     async fn lease(self: &Arc<Self>, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
-        if self.ttl.is_zero() {
-            return self.grant(wanted).await;
-        }
         let entry = self.entry(wanted);
+        if self.ttl().is_zero() {
+            return self.grant_once(&entry, wanted).await;
+        }
         let attempts = match self.look(&entry) {
             Look::Fresh(lease) => return Ok(lease),
             Look::Stale(lease) => {
@@ -238,40 +294,69 @@ impl Inner {
             .unwrap_or(Err(late))
     }
 
-    /// Replaces what is held. The caller holds `refreshing`.
-    async fn refresh(&self, entry: &Entry, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
-        // Two rounds: a grant that a revoke overtook is asked for once more.
+    /// A grant for one request.
+    async fn grant_once(&self, entry: &Entry, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
+        // Two rounds: a grant that a change overtook is asked for once more.
         for _ in 0..2 {
-            let granted = self.grant(wanted).await;
-            let now = self.clock.now();
-            let mut state = entry.lock();
-            state.attempts += 1;
-            match granted {
-                Ok(lease) if lease.source == state.floor.0 && lease.revision < state.floor.1 => {
-                    state.failure = Some((now, OVERTAKEN));
-                }
-                Ok(lease) => {
-                    let ttl = lease.ttl.min(self.ttl);
-                    let expires_at = now.saturating_add(ttl);
-                    state.held = Some(Held {
-                        refresh_at: now.saturating_add(ttl / 5 * 4),
-                        expires_at,
-                        grace_until: expires_at.saturating_add(lease.offline_grace),
-                        lease: Arc::clone(&lease),
-                    });
-                    state.failure = None;
-                    return Ok(lease);
-                }
-                Err(refusal) => {
-                    if refusal.code != Code::HsmUnavailable {
-                        state.held = None;
-                    }
-                    state.failure = Some((now, refusal));
-                    return Err(refusal);
-                }
+            let lease = self.grant(wanted).await?;
+            if entry.lock().word.admits(&lease) {
+                return Ok(lease);
             }
         }
         Err(OVERTAKEN)
+    }
+
+    /// Replaces what is held. The caller holds `refreshing`.
+    async fn refresh(&self, entry: &Entry, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
+        // Two rounds, as above.
+        for _ in 0..2 {
+            let granted = self.grant(wanted).await;
+            // The word is looked at and the lease is put down under one lock: whatever is said later finds it there.
+            if let Some(result) = self.install(&mut entry.lock(), granted) {
+                return result;
+            }
+        }
+        Err(OVERTAKEN)
+    }
+
+    /// Puts down what was granted; nothing when it was overtaken.
+    fn install(
+        &self,
+        state: &mut State,
+        granted: Result<Arc<Lease>, Refusal>,
+    ) -> Option<Result<Arc<Lease>, Refusal>> {
+        let now = self.clock.now();
+        let before = state.held.as_ref().map(|held| held.lease.version);
+        state.attempts += 1;
+        let result = match granted {
+            Ok(lease) if !state.word.admits(&lease) => {
+                state.failure = Some((now, OVERTAKEN));
+                None
+            }
+            Ok(lease) => {
+                let ttl = lease.ttl.min(self.ttl());
+                let expires_at = now.saturating_add(ttl);
+                state.held = (!ttl.is_zero()).then(|| Held {
+                    refresh_at: now.saturating_add(ttl / 5 * 4),
+                    expires_at,
+                    grace_until: expires_at.saturating_add(lease.offline_grace),
+                    lease: Arc::clone(&lease),
+                });
+                state.failure = None;
+                Some(Ok(lease))
+            }
+            Err(refusal) => {
+                if refusal.code != Code::HsmUnavailable {
+                    state.held = None;
+                }
+                state.failure = Some((now, refusal));
+                Some(Err(refusal))
+            }
+        };
+        if before != state.held.as_ref().map(|held| held.lease.version) {
+            self.changes.send_replace(());
+        }
+        result
     }
 
     fn refresh_behind(self: &Arc<Self>, entry: &Arc<Entry>, wanted: &Wanted) {
@@ -325,6 +410,25 @@ impl Inner {
         }
     }
 
+    fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms.load(Ordering::SeqCst))
+    }
+
+    fn drop_where(&self, drops: impl Fn(&Held) -> bool) {
+        let entries: Vec<Arc<Entry>> = self.lock().values().cloned().collect();
+        let mut dropped = false;
+        for entry in entries {
+            let mut state = entry.lock();
+            if state.held.as_ref().is_some_and(&drops) {
+                state.held = None;
+                dropped = true;
+            }
+        }
+        if dropped {
+            self.changes.send_replace(());
+        }
+    }
+
     fn entry(&self, wanted: &Wanted) -> Arc<Entry> {
         let mut entries = self.lock();
         match entries.get(wanted) {
@@ -357,4 +461,8 @@ enum Look {
     Fresh(Arc<Lease>),
     Stale(Arc<Lease>),
     Nothing { attempts: u64 },
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

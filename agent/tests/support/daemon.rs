@@ -1,4 +1,4 @@
-//! A daemon in software behind the real contract: custodians whose keys are held here, sealed keys made with `custody`, answers by script.
+//! A daemon in software behind the real contract, whose answers come from a script.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -12,172 +12,18 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use custody::descriptor::SealKeys;
-use custody::p256::{KeyPair, Point};
-use custody::session::{WrappingKey, deliver_context, seal_context};
-use custody::trust::PinnedCustodian;
-use custody::{
-    Descriptor, FileSealer, Kdf, Profile, SealRequest, SealedKey, Sealer, SignedDescriptor,
-    SystemRandom, Trust, seal,
-};
+use custody::SealedKey;
+use custody::p256::Point;
+use custody::rsa::RsaPublic;
 use proto::v1::workload_server::{Workload, WorkloadServer};
 use proto::v1::*;
-use secret::Secret;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-const KDF: Kdf = Kdf::NullCbc;
-
-struct Custodian {
-    descriptor: SignedDescriptor,
-    seal: KeyPair,
-    transport: KeyPair,
-}
-
-impl Custodian {
-    fn new(id: &str) -> Self {
-        let random = &mut SystemRandom::new();
-        let signer = || EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let point = |key: &EcdsaKeyPair| Point::parse(key.public_key().as_ref()).unwrap();
-        let (seal, transport, sign) = (
-            KeyPair::generate(random),
-            KeyPair::generate(random),
-            signer(),
-        );
-        let descriptor = Descriptor {
-            id: id.parse().unwrap(),
-            serial: format!("serial-{id}"),
-            label: format!("tacit-{id}"),
-            profile: Profile::EcdhKw(KDF),
-            seal: SealKeys::Ecdh {
-                seal: *seal.public(),
-                transport: *transport.public(),
-            },
-            sign_descriptor: point(&sign),
-            sign_statement: point(&signer()),
-            sign_checkpoint: point(&signer()),
-        };
-        let signature = sign
-            .sign(
-                &aws_lc_rs::rand::SystemRandom::new(),
-                &descriptor.signing_message(),
-            )
-            .unwrap();
-        let signature = signature.as_ref().try_into().unwrap();
-        Self {
-            descriptor: SignedDescriptor {
-                descriptor,
-                signature,
-            },
-            seal,
-            transport,
-        }
-    }
-
-    /// What the token does for a lease: out of the seal, into the session.
-    fn deliver(
-        &self,
-        sealed: &[u8],
-        header_hash: &[u8; 32],
-        session: &[u8; 16],
-        agent: &Point,
-    ) -> Vec<u8> {
-        let id = &self.descriptor.descriptor.id;
-        let ephemeral = Point::parse(&sealed[..65]).unwrap();
-        let opened = WrappingKey::derive(
-            &self.seal,
-            &ephemeral,
-            KDF,
-            &seal_context(id, header_hash, &ephemeral),
-        )
-        .unwrap(&sealed[65..])
-        .expect("the share opens");
-        WrappingKey::derive(
-            &self.transport,
-            agent,
-            KDF,
-            &deliver_context(id, session, agent),
-        )
-        .wrap(&opened)
-        .to_vec()
-    }
-}
-
-/// Operator and tokens: makes sealed keys.
-pub struct Office {
-    custodians: Vec<Custodian>,
-    sealer: FileSealer,
-    pub trust: Trust,
-}
-
-impl Office {
-    pub fn new() -> Self {
-        let custodians: Vec<Custodian> = ["a", "b", "c"].into_iter().map(Custodian::new).collect();
-        let sealer = sealer();
-        let pinned = |one: &Custodian| PinnedCustodian {
-            current: one.descriptor.clone(),
-            superseded: Vec::new(),
-        };
-        let mut trust = Trust {
-            threshold: 2,
-            custodians: custodians.iter().map(pinned).collect(),
-            sealers: Vec::new(),
-        };
-        trust.pin_sealer("office", sealer.public());
-        Self {
-            custodians,
-            sealer,
-            trust,
-        }
-    }
-
-    pub fn seal(&self, id: &str, version: u32, origin: &str, secret: &str) -> SealedKey {
-        self.seal_by(&self.sealer, id, version, origin, secret)
-    }
-
-    pub fn seal_by_stranger(
-        &self,
-        id: &str,
-        version: u32,
-        origin: &str,
-        secret: &str,
-    ) -> SealedKey {
-        self.seal_by(&sealer(), id, version, origin, secret)
-    }
-
-    fn seal_by(
-        &self,
-        sealer: &FileSealer,
-        id: &str,
-        version: u32,
-        origin: &str,
-        secret: &str,
-    ) -> SealedKey {
-        let request = SealRequest {
-            key_id: id.parse().unwrap(),
-            version,
-            generation: 1,
-            provider: "openai".to_owned(),
-            upstreams: vec![origin.parse().unwrap()],
-            threshold: 2,
-            custodians: self.trust.descriptors(),
-            created_at: 1,
-            challenges: 0,
-        };
-        let secret = Secret::from(secret.as_bytes().to_vec());
-        seal(&request, &secret, sealer, &mut SystemRandom::new())
-            .unwrap()
-            .0
-    }
-}
-
-fn sealer() -> FileSealer {
-    FileSealer::from_seed(&FileSealer::generate_seed(&mut SystemRandom::new())).unwrap()
-}
+use super::office::{AgentKeys, Office};
 
 /// What the daemon would do; tests change it as they go.
 #[derive(Default)]
@@ -189,12 +35,24 @@ pub struct Script {
     pub refuse: Option<&'static str>,
     /// Change what is answered.
     pub forge: Option<fn(&mut LeaseResponse)>,
-    pub sessions: HashMap<Vec<u8>, Point>,
+    /// Hold back the answers to leases, made as of now, until a permit is there.
+    pub hold: Option<Arc<Semaphore>>,
+    pub sessions: HashMap<Vec<u8>, Session>,
+    /// What every session said at its opening, in order.
+    pub opened: Vec<OpenSessionRequest>,
+    /// Watch streams that were ever opened.
+    pub watches: usize,
     pub leases: usize,
     pub acks: Vec<Ack>,
     pub results: Vec<CommandResult>,
     pub usage: Vec<KeyUsage>,
     pub outbox: Option<mpsc::Sender<Result<WatchResponse, Status>>>,
+}
+
+/// One agent's session.
+pub struct Session {
+    agent: AgentKeys,
+    instance: Vec<u8>,
 }
 
 /// The running daemon; dropping it ends it.
@@ -316,7 +174,7 @@ impl Served {
         let agent = script
             .sessions
             .get(&request.session_id)
-            .copied()
+            .map(|session| session.agent.clone())
             .ok_or_else(|| refusal("session_unknown"))?;
         let (sealed, version) = script
             .keys
@@ -377,11 +235,28 @@ impl Workload for Served {
         request: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
         marked(&request);
-        let point = Point::parse(&request.into_inner().p256_public).unwrap();
+        let request = request.into_inner();
+        let agent = AgentKeys {
+            p256: Point::parse(&request.p256_public).unwrap(),
+            rsa: (!request.rsa_public.is_empty())
+                .then(|| RsaPublic::parse(&request.rsa_public).unwrap()),
+        };
         let mut id = [0; 16];
         aws_lc_rs::rand::fill(&mut id).unwrap();
         let revision = self.with(|script| {
-            script.sessions.insert(id.to_vec(), point);
+            let instance = request.instance_id.clone();
+            // As the daemon does: an agent's new session replaces its earlier one, and the stream of that ends.
+            let before = script.sessions.len();
+            script
+                .sessions
+                .retain(|_, session| session.instance != instance);
+            if script.sessions.len() < before {
+                script.outbox = None;
+            }
+            script
+                .sessions
+                .insert(id.to_vec(), Session { agent, instance });
+            script.opened.push(request);
             script.revision
         });
         let custodians = self
@@ -409,8 +284,12 @@ impl Workload for Served {
     ) -> Result<Response<LeaseResponse>, Status> {
         marked(&request);
         let request = request.into_inner();
-        self.with(|script| self.grant(script, &request))
-            .map(Response::new)
+        let (answer, hold) =
+            self.with(|script| (self.grant(script, &request), script.hold.clone()));
+        if let Some(hold) = hold {
+            hold.acquire().await.unwrap().forget();
+        }
+        answer.map(Response::new)
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
@@ -421,9 +300,19 @@ impl Workload for Served {
     ) -> Result<Response<Self::WatchStream>, Status> {
         marked(&request);
         let mut inbox = request.into_inner();
+        let Some(Ok(WatchRequest {
+            kind: Some(watch_request::Kind::Subscribe(subscribe)),
+        })) = inbox.next().await
+        else {
+            panic!("a Watch begins with Subscribe");
+        };
+        if !self.with(|script| script.sessions.contains_key(&subscribe.session_id)) {
+            return Err(refusal("session_unknown"));
+        }
         let (outbox, responses) = mpsc::channel(16);
         let snapshot = self.with(|script| {
             script.outbox = Some(outbox.clone());
+            script.watches += 1;
             let keys = script
                 .keys
                 .iter()

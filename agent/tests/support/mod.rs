@@ -7,6 +7,7 @@
 )]
 
 pub mod daemon;
+pub mod office;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -225,7 +226,8 @@ pub struct Running {
     pub drain: Trigger,
     pub registry: Registry,
     pub served: tokio::task::JoinHandle<()>,
-    _reloads: mpsc::Sender<()>,
+    /// As SIGHUP does.
+    pub reload: mpsc::Sender<()>,
 }
 
 pub fn config(dir: &TempDir, upstream: &Upstream) -> String {
@@ -247,13 +249,23 @@ impl Running {
     }
 
     pub async fn from_text(text: &str) -> Self {
+        Self::build(text, None).await
+    }
+
+    /// An agent that reads `file` again when it is told to.
+    pub async fn from_file(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap();
+        Self::build(&text, Some(file.to_owned())).await
+    }
+
+    async fn build(text: &str, config_path: Option<PathBuf>) -> Self {
         let config = Config::parse(text, &mut |_| None).unwrap();
         let (drain, registry) = (Trigger::new(), Registry::new());
         let deps = Deps {
             clock: Arc::new(BootClock),
             drain: drain.clone(),
             registry: registry.clone(),
-            config_path: None,
+            config_path,
         };
         let agent = config.build(deps).await.unwrap();
         let addr = agent.addr();
@@ -264,7 +276,7 @@ impl Running {
             drain,
             registry,
             served,
-            _reloads: reload,
+            reload,
         }
     }
 

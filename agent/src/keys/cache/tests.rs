@@ -41,6 +41,17 @@ impl Set {
             .map_err(|refusal| refusal.code)
     }
 
+    /// Says of the key, at `revision`: not these versions.
+    fn revoke(&self, revision: u64, versions: &[u32]) -> bool {
+        let word = Word {
+            source: 0,
+            revision,
+            usable: true,
+            revoked: versions.to_vec(),
+        };
+        self.cache.hear(&self.wanted.key_id, &word)
+    }
+
     /// Runs background work until the source has been asked `n` times and nothing is left to do.
     async fn settle(&self, n: usize) {
         for _ in 0..1000 {
@@ -174,16 +185,10 @@ async fn a_daemon_that_says_no_ends_the_grace() {
 async fn a_revoke_ends_its_version_at_once_and_leaves_others() {
     let set = set(TTL, Duration::from_secs(50));
     assert_eq!(set.version().await, Ok(1));
-    assert!(
-        !set.cache
-            .end(&set.wanted.key_id, (0, 1), |version| version == 2)
-    );
+    assert!(!set.revoke(1, &[2]));
     assert_eq!(set.cache.in_use().len(), 1);
     set.fake.then(Err(NO));
-    assert!(
-        set.cache
-            .end(&set.wanted.key_id, (0, 2), |version| version == 1)
-    );
+    assert!(set.revoke(2, &[2, 1]));
     assert!(set.cache.in_use().is_empty());
     assert_eq!(set.version().await, Err(Code::KeyRevoked));
 }
@@ -197,10 +202,109 @@ async fn a_grant_that_crossed_with_a_revoke_is_not_kept() {
     let (cache, wanted) = (set.cache.clone(), set.wanted.clone());
     let asking = tokio::spawn(async move { cache.lease(&wanted).await.map(|lease| lease.version) });
     set.settle(1).await;
-    set.cache
-        .end(&set.wanted.key_id, (0, 2), |version| version == 1);
+    set.revoke(2, &[1]);
     set.fake.open();
     assert_eq!(asking.await.unwrap(), Ok(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_crossed_with_a_revoke_is_not_used_without_a_cache_either() {
+    let set = set(Duration::ZERO, Duration::ZERO);
+    set.fake.then(Ok((1, 1)));
+    set.fake.then(Ok((2, 2)));
+    set.fake.shut();
+    let (cache, wanted) = (set.cache.clone(), set.wanted.clone());
+    let asking = tokio::spawn(async move { cache.lease(&wanted).await.map(|lease| lease.version) });
+    set.settle(1).await;
+    set.revoke(2, &[1]);
+    set.fake.open();
+    assert_eq!(asking.await.unwrap(), Ok(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_version_is_refused_whatever_its_grant_says() {
+    for ttl in [TTL, Duration::ZERO] {
+        let set = set(ttl, Duration::ZERO);
+        assert_eq!(set.version().await, Ok(1));
+        set.revoke(2, &[1]);
+        // A daemon that grants it again, in knowledge of the revoke.
+        set.fake.then(Ok((1, 3)));
+        assert_eq!(set.version().await, Err(Code::HsmUnavailable));
+        assert!(set.cache.in_use().is_empty());
+        set.revoke(4, &[]);
+        set.fake.then(Ok((1, 4)));
+        set.fake.then(Ok((1, 4)));
+        assert_eq!(set.version().await, Ok(1), "the neighbour: not revoked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_daemons_grant_is_held_against_the_last_word() {
+    let set = set(TTL, Duration::ZERO);
+    assert_eq!(set.version().await, Ok(1));
+    // Daemon 1 is at a revision that says nothing about those of daemon 0.
+    let word = |usable, revoked: &[u32]| Word {
+        source: 1,
+        revision: 90,
+        usable,
+        revoked: revoked.to_vec(),
+    };
+    assert!(!set.cache.hear(&set.wanted.key_id, &word(true, &[2])));
+    assert_eq!(set.version().await, Ok(1));
+    assert!(set.cache.hear(&set.wanted.key_id, &word(true, &[1])));
+    assert_eq!(set.version().await, Err(Code::HsmUnavailable));
+    set.cache.hear(&set.wanted.key_id, &word(false, &[]));
+    assert_eq!(set.version().await, Err(Code::HsmUnavailable));
+    set.cache.hear(&set.wanted.key_id, &word(true, &[]));
+    assert_eq!(set.version().await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_listens_hears_when_what_is_held_changes() {
+    let set = set(TTL, Duration::ZERO);
+    let mut changes = set.cache.changes();
+    let mut changed = || {
+        changes.has_changed().unwrap() && {
+            changes.mark_unchanged();
+            true
+        }
+    };
+    set.fake.then(Ok((1, 1)));
+    set.fake.then(Ok((1, 1)));
+    set.fake.then(Ok((2, 2)));
+    assert_eq!(set.version().await, Ok(1));
+    assert!(changed(), "a first lease");
+    set.cache.prefetch(&set.wanted).await.unwrap();
+    assert!(!changed(), "the same version again");
+    set.cache.prefetch(&set.wanted).await.unwrap();
+    assert!(changed(), "a successor");
+    set.revoke(3, &[2]);
+    assert!(changed(), "a revoke");
+    set.revoke(4, &[2]);
+    assert!(!changed(), "nothing was held");
+    set.revoke(5, &[]);
+    set.fake.then(Ok((3, 5)));
+    set.fake.then(Ok((3, 5)));
+    assert_eq!(set.version().await, Ok(3));
+    assert!(changed());
+    set.clock.advance(TTL);
+    set.cache.sweep();
+    assert!(changed(), "the end of its time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_time_holds_at_once() {
+    let set = set(TTL, Duration::ZERO);
+    assert_eq!(set.version().await, Ok(1));
+    set.cache.begin_anew(Duration::from_secs(10));
+    assert!(set.cache.in_use().is_empty());
+    assert_eq!(set.version().await, Ok(1));
+    set.clock.advance(Duration::from_secs(7));
+    assert_eq!(set.version().await, Ok(1));
+    assert_eq!(set.fake.calls(), 2);
+    set.clock.advance(Duration::from_secs(3));
+    assert_eq!(set.version().await, Ok(1));
+    assert_eq!(set.fake.calls(), 3);
 }
 
 #[tokio::test(start_paused = true)]

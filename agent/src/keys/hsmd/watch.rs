@@ -1,7 +1,8 @@
 //! The Watch stream: what changes at the daemon changes here, and the daemon hears that it did.
 //!
 //! A revoked version is dropped before anything else is done, and acknowledged. A successor is fetched beside that, so that no revoke waits
-//! behind it; what is in use stands in every acknowledgement. When the stream ends, leases live on for their time and no longer.
+//! behind it; what is in use stands in every acknowledgement, and one is sent whenever that changes. The stream belongs to the session in
+//! use: when another takes its place, the watch moves at once. When the stream ends, leases live on for their time and no longer.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,13 +15,13 @@ use proto::v1::{
     Ack, CommandResult, KeyInUse, KeyState, Subscribe, WatchRequest, command, watch_request,
     watch_response,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
 use super::{Connected, Hsmd, HsmdError, chain};
 use crate::keys::Wanted;
-use crate::keys::cache::Cache;
+use crate::keys::cache::{Cache, Word};
 
 /// Waits between attempts to reach the daemon: doubled from the first to the last, and drawn at random below that, so that a thousand agents
 /// do not come back in the same moment.
@@ -45,19 +46,48 @@ pub enum Control {
 /// Everything that the watch acts upon.
 #[derive(Debug)]
 pub struct Watch {
-    /// The client.
-    pub hsmd: Arc<Hsmd>,
-    /// Where leases are dropped and renewed.
-    pub cache: Arc<std::sync::RwLock<Cache>>,
+    hsmd: Arc<Hsmd>,
+    cache: Cache,
     /// The agent.
-    pub control: mpsc::Sender<Control>,
+    control: mpsc::Sender<Control>,
     /// 1 while the stream is open.
-    pub connected: IntGauge,
+    connected: IntGauge,
     /// Done when the daemon has answered for the first time.
-    pub answered: Option<Task>,
+    answered: Option<Task>,
+    /// Answers to commands. They outlive the stream that the command came by: a reload may replace its session.
+    results: (mpsc::Sender<Answered>, mpsc::Receiver<Answered>),
+}
+
+/// How a command ended.
+type Answered = (u64, Result<String, String>);
+
+/// Why a stream ended without a failure.
+enum Ended {
+    /// The daemon closed it.
+    ByDaemon,
+    /// Another session took the place of its own.
+    Replaced,
 }
 
 impl Watch {
+    /// A watch that keeps `cache` true to the daemon.
+    pub fn new(
+        hsmd: Arc<Hsmd>,
+        cache: Cache,
+        control: mpsc::Sender<Control>,
+        connected: IntGauge,
+        answered: Task,
+    ) -> Self {
+        Self {
+            hsmd,
+            cache,
+            control,
+            connected,
+            answered: Some(answered),
+            results: mpsc::channel(OUTBOX_MAX),
+        }
+    }
+
     /// Watches for ever; dropped with the agent.
     pub async fn run(mut self) {
         let mut backoff = BACKOFF_FIRST;
@@ -65,12 +95,17 @@ impl Watch {
             let ended = self.once(&mut backoff).await;
             self.connected.set(0);
             match &ended {
-                Ok(()) => tracing::info!("hsmd ended the watch; connecting again"),
+                Ok(Ended::Replaced) => {
+                    tracing::debug!("the session was replaced; watching the new one");
+                    continue;
+                }
+                Ok(Ended::ByDaemon) => tracing::info!("hsmd ended the watch; connecting again"),
                 Err(error) => {
                     if let Some(task) = &self.answered {
                         task.waiting("hsmd does not answer yet; see the log");
                     }
                     tracing::warn!(
+                        fault = error.name(),
                         error = chain(error),
                         "hsmd cannot be watched; revocations wait for the end of leases"
                     );
@@ -81,133 +116,171 @@ impl Watch {
         }
     }
 
-    async fn once(&mut self, backoff: &mut Duration) -> Result<(), HsmdError> {
+    async fn once(&mut self, backoff: &mut Duration) -> Result<Ended, HsmdError> {
         let connected = self.hsmd.connected().await?;
-        let ended = self.follow(&connected, backoff).await;
-        // Whatever ended it, the session may be gone with it.
-        self.hsmd.forget(&connected, ended.is_err()).await;
-        ended
+        match self.follow(&connected, backoff).await {
+            // The daemon closes the stream of a session as soon as it has opened the next one for us.
+            Ok(Ended::ByDaemon) if self.hsmd.was_replaced(&connected).await => Ok(Ended::Replaced),
+            Ok(Ended::Replaced) => Ok(Ended::Replaced),
+            // Whatever ended it, the session may be gone with it.
+            Ok(Ended::ByDaemon) => {
+                self.hsmd.forget(&connected);
+                Ok(Ended::ByDaemon)
+            }
+            Err(error) => {
+                self.hsmd.turn_from(&connected);
+                Err(error)
+            }
+        }
     }
 
     async fn follow(
         &mut self,
         connected: &Arc<Connected>,
         backoff: &mut Duration,
-    ) -> Result<(), HsmdError> {
+    ) -> Result<Ended, HsmdError> {
         let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
-        let seen = self.hsmd.seen[connected.socket].load(std::sync::atomic::Ordering::SeqCst);
+        let seen = self.hsmd.seen(connected.socket);
         let subscribe = Subscribe {
             session_id: connected.session_id.to_vec(),
             seen_revision: seen,
         };
         // There is room: the channel is new.
         let _ = outbox.try_send(message(watch_request::Kind::Subscribe(subscribe)));
-        let mut stream = connected
-            .client
-            .clone()
-            .watch(Request::new(ReceiverStream::new(inbox)))
-            .await?
-            .into_inner();
-        let mut following = Following {
-            watch: self,
-            connected: Arc::clone(connected),
-            outbox,
-            revision: 0,
-            snapshot: Vec::new(),
+        let hsmd = Arc::clone(&self.hsmd);
+        let mut replaced = std::pin::pin!(hsmd.replaced(connected));
+        let mut client = connected.client.clone();
+        let mut stream = tokio::select! {
+            stream = client.watch(Request::new(ReceiverStream::new(inbox))) => stream?.into_inner(),
+            () = &mut replaced => return Ok(Ended::Replaced),
         };
-        while let Some(response) = stream.message().await? {
-            match response.kind {
-                Some(watch_response::Kind::Snapshot(part)) => {
-                    following.snapshot.extend(part.keys);
-                    if following.snapshot.len() > SNAPSHOT_MAX {
-                        return Err(HsmdError::Contract("the snapshot is too long"));
-                    }
-                    if part.last {
-                        following.snapshot_complete(part.revision)?;
+        let mut following = Following {
+            hsmd: &self.hsmd,
+            cache: &self.cache,
+            control: &self.control,
+            results: &self.results.0,
+            socket: connected.socket,
+            outbox,
+            revision: seen,
+            told: false,
+            snapshot: Vec::new(),
+            held: self.cache.changes(),
+        };
+        loop {
+            tokio::select! {
+                // A stream that is not the session's any more would lose what is said on it; and what the daemon says comes before what we
+                // have to say.
+                biased;
+                () = &mut replaced => return Ok(Ended::Replaced),
+                response = stream.message() => {
+                    let Some(response) = response? else { return Ok(Ended::ByDaemon) };
+                    following.heard(response.kind)?;
+                    if following.told && self.connected.get() == 0 {
+                        self.connected.set(1);
                         *backoff = BACKOFF_FIRST;
+                        if let Some(task) = self.answered.take() {
+                            task.ready();
+                        }
                     }
                 }
-                Some(watch_response::Kind::Change(change)) => {
-                    following.change(change.revision, &change.keys)?
-                }
-                Some(watch_response::Kind::Command(command)) => {
-                    following.command(command.id, command.kind)
-                }
-                Some(watch_response::Kind::KeepAlive(_)) | None => {}
+                Ok(()) = following.held.changed() => following.acknowledge(),
+                Some((id, answer)) = self.results.1.recv() => following.say(result(id, answer)),
             }
         }
-        Ok(())
-    }
-
-    fn cache(&self) -> Cache {
-        self.cache
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
     }
 }
 
 /// One stream.
 struct Following<'a> {
-    watch: &'a mut Watch,
-    connected: Arc<Connected>,
+    hsmd: &'a Arc<Hsmd>,
+    cache: &'a Cache,
+    control: &'a mpsc::Sender<Control>,
+    results: &'a mpsc::Sender<Answered>,
+    /// Index of the daemon.
+    socket: usize,
     outbox: mpsc::Sender<WatchRequest>,
     /// Newest revision acted upon.
     revision: u64,
+    /// The snapshot is complete.
+    told: bool,
     snapshot: Vec<KeyState>,
+    /// Ticks when what is held changes.
+    held: watch::Receiver<()>,
 }
 
 impl Following<'_> {
-    fn snapshot_complete(&mut self, revision: u64) -> Result<(), HsmdError> {
-        let keys = std::mem::take(&mut self.snapshot);
-        let present: HashSet<&str> = keys.iter().map(|key| key.key_id.as_str()).collect();
-        self.watch
-            .cache()
-            .retain((self.connected.socket, revision), |id| {
-                present.contains(id.as_str())
-            });
-        self.change(revision, &keys)?;
-        self.watch.connected.set(1);
-        if let Some(task) = self.watch.answered.take() {
-            task.ready();
+    fn heard(&mut self, kind: Option<watch_response::Kind>) -> Result<(), HsmdError> {
+        match kind {
+            Some(watch_response::Kind::Snapshot(part)) => {
+                self.snapshot.extend(part.keys);
+                if self.snapshot.len() > SNAPSHOT_MAX {
+                    return Err(HsmdError::Contract("the snapshot is too long"));
+                }
+                if part.last {
+                    self.snapshot_complete(part.revision)?;
+                }
+            }
+            Some(watch_response::Kind::Change(change)) => {
+                self.change(change.revision, &change.keys)?;
+            }
+            Some(watch_response::Kind::Command(command)) => self.command(command.id, command.kind),
+            Some(watch_response::Kind::KeepAlive(_)) | None => {}
         }
         Ok(())
     }
 
+    fn snapshot_complete(&mut self, revision: u64) -> Result<(), HsmdError> {
+        let keys = std::mem::take(&mut self.snapshot);
+        let present: HashSet<&str> = keys.iter().map(|key| key.key_id.as_str()).collect();
+        self.hsmd.not_older(self.socket, self.revision, revision)?;
+        self.cache
+            .retain((self.socket, revision), |id| present.contains(id.as_str()));
+        self.told = true;
+        self.change(revision, &keys)
+    }
+
     /// Drops what must go, acknowledges, and begins to fetch successors.
     fn change(&mut self, revision: u64, keys: &[KeyState]) -> Result<(), HsmdError> {
-        self.watch.hsmd.not_older(self.connected.socket, revision)?;
-        self.revision = self.revision.max(revision);
-        let cache = self.watch.cache();
+        self.hsmd.not_older(self.socket, self.revision, revision)?;
+        self.revision = revision;
         let mut behind = Vec::new();
         for key in keys {
             let Ok(id) = key.key_id.parse::<KeyId>() else {
                 return Err(HsmdError::Contract("a key id breaks the rule for key ids"));
             };
-            let ended = cache.end(&id, (self.connected.socket, revision), |version| {
-                !key.usable || key.revoked_versions.contains(&version)
-            });
-            if ended {
+            let word = Word {
+                source: self.socket,
+                revision,
+                usable: key.usable,
+                revoked: key.revoked_versions.clone(),
+            };
+            if self.cache.hear(&id, &word) {
                 tracing::info!(key = %id, revision, "lease ended by hsmd");
             }
             if key.usable {
-                behind.extend(cache.behind(&id, key.current_version));
+                behind.extend(self.cache.behind(&id, key.current_version));
             }
         }
-        self.acknowledge(&cache);
+        self.acknowledge();
         if !behind.is_empty() {
-            self.fetch(cache, behind);
+            self.fetch(behind);
         }
         Ok(())
     }
 
-    fn acknowledge(&self, cache: &Cache) {
-        send(&self.outbox, acknowledgement(self.revision, cache));
+    /// Says what was acted upon and what is held. Computed and sent here alone, so that no older list follows a newer one.
+    fn acknowledge(&mut self) {
+        if self.told {
+            // Before the list is made: a change after that is told again.
+            self.held.mark_unchanged();
+            self.say(acknowledgement(self.revision, self.cache));
+        }
     }
 
-    /// Gets successors in the background and acknowledges again. Bounded: each fetch has a deadline, and one runs per route.
-    fn fetch(&self, cache: Cache, behind: Vec<Wanted>) {
-        let (outbox, revision) = (self.outbox.clone(), self.revision);
+    /// Gets successors in the background; what is held then is acknowledged as it changes. Bounded: each fetch has a deadline, and one runs
+    /// per route.
+    fn fetch(&self, behind: Vec<Wanted>) {
+        let (cache, revision) = (self.cache.clone(), self.revision);
         tokio::spawn(async move {
             for wanted in behind {
                 match cache.prefetch(&wanted).await {
@@ -217,7 +290,6 @@ impl Following<'_> {
                     }
                 }
             }
-            send(&outbox, acknowledgement(revision, &cache));
         });
     }
 
@@ -227,29 +299,30 @@ impl Following<'_> {
             Some(command::Kind::Reload(_)) => Control::Reload(answer),
             Some(command::Kind::TestKey(test)) => Control::TestKey(test.key_id, answer),
             None => {
-                return self.result(id, Err("this agent does not know that command".to_owned()));
+                return self.say(result(
+                    id,
+                    Err("this agent does not know that command".to_owned()),
+                ));
             }
         };
-        if self.watch.control.try_send(control).is_err() {
-            return self.result(id, Err("the agent is busy with another command".to_owned()));
+        if self.control.try_send(control).is_err() {
+            let busy = Err("the agent is busy with another command".to_owned());
+            return self.say(result(id, busy));
         }
-        let outbox = self.outbox.clone();
+        let results = self.results.clone();
         tokio::spawn(async move {
             let answer = answered
                 .await
                 .unwrap_or_else(|_| Err("the agent is stopping".to_owned()));
-            send(&outbox, result(id, answer));
+            // Gone with the watch, when the agent ends.
+            let _ = results.send((id, answer)).await;
         });
     }
 
-    fn result(&self, id: u64, answer: Result<String, String>) {
-        send(&self.outbox, result(id, answer));
-    }
-}
-
-fn send(outbox: &mpsc::Sender<WatchRequest>, kind: watch_request::Kind) {
-    if outbox.try_send(message(kind)).is_err() {
-        tracing::warn!("hsmd does not read what we acknowledge");
+    fn say(&self, kind: watch_request::Kind) {
+        if self.outbox.try_send(message(kind)).is_err() {
+            tracing::warn!("hsmd does not read what we acknowledge");
+        }
     }
 }
 

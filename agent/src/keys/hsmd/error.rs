@@ -1,0 +1,227 @@
+//! Why a daemon gave no lease: one name each for the log, one of a few fixed texts for the app, and whether asking again can help.
+
+use std::path::PathBuf;
+
+use custody::combine::CombineError;
+use custody::open::OpenError;
+use custody::sealed::ProvenanceError;
+use custody::trust::TrustError;
+use tonic::Status;
+
+use super::connect::ConnectError;
+use crate::respond::{Code, Refusal};
+
+/// Why a daemon gave no lease.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HsmdError {
+    /// No socket answers.
+    #[error("cannot connect to hsmd at {path}")]
+    Connect {
+        /// Which socket.
+        path: PathBuf,
+        /// What the system or the peer check said.
+        #[source]
+        source: ConnectError,
+    },
+    /// It answered no, or not at all.
+    #[error("hsmd refused: {text}")]
+    Refused {
+        /// Its own sentence, for the log alone.
+        text: String,
+        /// What that is for the app.
+        code: Code,
+        /// What may help.
+        again: Again,
+    },
+    /// Its store is older than what it told us before.
+    #[error(
+        "hsmd has an older store than before (revision {now} after {seen}); a restored backup? See tacit doctor"
+    )]
+    Older {
+        /// What we have seen.
+        seen: u64,
+        /// What it says now.
+        now: u64,
+    },
+    /// Its answer is not what the contract says.
+    #[error("hsmd's answer breaks the contract: {0}")]
+    Contract(&'static str),
+    /// Its answer does not open.
+    #[error("the lease does not open")]
+    Open(#[from] OpenError),
+    /// The arena is full.
+    #[error("no room for the key")]
+    Arena(#[from] secret::ArenaError),
+    /// The RSA key for an `rsa-oaep` custodian could not be made.
+    #[error("cannot make the session's RSA key")]
+    Rsa(#[source] custody::FormatError),
+}
+
+/// What may help after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// A new session: this one is not known any more, or its connection is gone.
+    NewSession,
+    /// Another daemon, if there is one; the session here is good.
+    OtherDaemon,
+    /// Nothing.
+    No,
+}
+
+impl HsmdError {
+    /// What may help.
+    pub(crate) fn again(&self) -> Again {
+        match self {
+            Self::Refused { again, .. } => *again,
+            Self::Connect { .. } => Again::NewSession,
+            Self::Older { .. } | Self::Contract(_) => Again::OtherDaemon,
+            // Deliveries of a token that was restarted in between; everything else about provenance is final.
+            Self::Open(OpenError::Delivery { .. }) => Again::NewSession,
+            Self::Open(_) | Self::Arena(_) | Self::Rsa(_) => Again::No,
+        }
+    }
+
+    /// The name of the failure, for those who search logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "not_connected",
+            Self::Refused { code, .. } => code.name(),
+            Self::Older { .. } => "store_older",
+            Self::Contract(_) => "contract_broken",
+            Self::Open(error) => fault(error),
+            Self::Arena(_) => "arena_full",
+            Self::Rsa(_) => "no_rsa_key",
+        }
+    }
+
+    /// What the app is told: nothing of the daemon's words, of custodians or of what did not fit.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Refused {
+                code: Code::KeyRevoked,
+                ..
+            } => Refusal::new(
+                Code::KeyRevoked,
+                "the key was revoked; ask your security team",
+            ),
+            Self::Refused {
+                code: Code::UpstreamNotAllowed,
+                ..
+            }
+            | Self::Open(OpenError::UpstreamNotAllowed { .. } | OpenError::OtherProvider { .. }) => {
+                Refusal::new(
+                    Code::UpstreamNotAllowed,
+                    "the key's sealed header does not name this route's provider and origin; seal it with --upstream, or correct base_url",
+                )
+            }
+            Self::Refused {
+                code: Code::PermissionDenied,
+                ..
+            } => Refusal::new(
+                Code::PermissionDenied,
+                "this workload may not use the key, or there is no such key; see tacit key show",
+            ),
+            Self::Open(_) => Refusal::new(
+                Code::HsmUnavailable,
+                "the lease did not open; see the agent's log",
+            ),
+            Self::Connect { .. } => Refusal::new(Code::HsmUnavailable, "hsmd cannot be reached"),
+            Self::Refused { .. }
+            | Self::Older { .. }
+            | Self::Contract(_)
+            | Self::Arena(_)
+            | Self::Rsa(_) => Refusal::new(
+                Code::HsmUnavailable,
+                "hsmd cannot grant a lease now; see the agent's log",
+            ),
+        }
+    }
+}
+
+/// The name of what did not open.
+fn fault(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Provenance(error) => match error {
+            ProvenanceError::Format(_) => "format",
+            ProvenanceError::UnknownSealer { .. } => "unknown_sealer",
+            ProvenanceError::Signature => "signature",
+            ProvenanceError::Header => "header_changed",
+            ProvenanceError::Envelope => "envelope_swapped",
+            ProvenanceError::Share { .. } => "share_changed",
+            ProvenanceError::Counts => "custodian_counts",
+            ProvenanceError::Custodian(error) => custodian(error),
+            // These enums may grow with the format; the log line has the whole text beside the name.
+            _ => "provenance",
+        },
+        OpenError::Custodian(error) => custodian(error),
+        OpenError::OtherKey { .. } => "other_key",
+        OpenError::OtherProvider { .. } => "other_provider",
+        OpenError::UpstreamNotAllowed { .. } => "upstream_not_allowed",
+        OpenError::OtherCustodian { .. } => "other_custodian",
+        OpenError::Delivery { .. } => "delivery",
+        OpenError::NoRsaKey { .. } => "session_without_rsa_key",
+        OpenError::Combine(error) => match error {
+            CombineError::Threshold { .. } => "threshold",
+            CombineError::Count { .. } => "share_count",
+            CombineError::UnknownIndex { .. } => "share_index",
+            CombineError::Duplicate { .. } => "share_twice",
+            CombineError::Record { .. } => "share_record",
+            CombineError::Check { .. } => "share_check",
+            CombineError::Commitment => "commitment",
+            _ => "shares",
+        },
+        OpenError::Envelope(_) => "envelope_changed",
+        _ => "not_opened",
+    }
+}
+
+fn custodian(error: &TrustError) -> &'static str {
+    match error {
+        TrustError::Unpinned { .. } => "custodian_unpinned",
+        TrustError::Superseded { .. } => "custodian_superseded",
+        TrustError::Changed { .. } => "custodian_changed",
+        _ => "custodian",
+    }
+}
+
+impl From<Status> for HsmdError {
+    /// The stable code travels in metadata; the text is hsmd's own and goes to the log alone.
+    fn from(status: Status) -> Self {
+        let code = status
+            .metadata()
+            .get(proto::ERROR_KEY)
+            .and_then(|code| code.to_str().ok());
+        let (code, again) = match code {
+            Some("key_revoked") => (Code::KeyRevoked, Again::No),
+            Some("upstream_not_allowed") => (Code::UpstreamNotAllowed, Again::No),
+            Some("permission_denied" | "not_found") => (Code::PermissionDenied, Again::No),
+            // Without a code it was not the daemon that spoke: it hangs, or the connection is gone.
+            None if matches!(
+                status.code(),
+                tonic::Code::DeadlineExceeded | tonic::Code::Cancelled
+            ) =>
+            {
+                (Code::HsmUnavailable, Again::OtherDaemon)
+            }
+            Some("session_unknown") | None => (Code::HsmUnavailable, Again::NewSession),
+            Some(_) => (Code::HsmUnavailable, Again::OtherDaemon),
+        };
+        Self::Refused {
+            text: status.message().to_owned(),
+            code,
+            again,
+        }
+    }
+}
+
+/// An error with everything that caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
