@@ -17,6 +17,7 @@ const WHAT: &str = "custodian descriptor";
 const MAGIC: [u8; 4] = *b"TCCD";
 const FORMAT: u8 = 1;
 const DOMAIN: &str = "tacit/descriptor/v1";
+const POSSESSION: &str = "tacit/possession/v1";
 const SIGNED_MAGIC: [u8; 4] = *b"TCSD";
 
 /// Longest encoded descriptor: sixteen RSA-4096 seal keys.
@@ -301,6 +302,16 @@ impl Descriptor {
         Writer::domain(DOMAIN).bytes(&self.encode()).finish()
     }
 
+    /// Whether the token that answered `challenge` holds this descriptor's signing key now. A descriptor is public and
+    /// can be repeated by anyone; this signature is fresh.
+    pub fn verify_possession(&self, challenge: &[u8; 32], signature: &[u8]) -> bool {
+        verify_p256(
+            &self.sign_descriptor,
+            &possession_message(challenge),
+            signature,
+        )
+    }
+
     /// Field by field, what differs from `new`: name, old value, new value; for the error that shows a changed
     /// descriptor. Keys are shown as the first half of their SHA-256: 128 bits, which nobody can make collide with a
     /// pinned key, as one could with the first bytes of the key itself.
@@ -336,6 +347,12 @@ impl Descriptor {
             .map(|(old, new)| (old.0, old.1, new.1))
             .collect()
     }
+}
+
+/// What a token signs with its descriptor key to show that it holds it: a domain of its own, so that no challenge is ever
+/// a descriptor.
+pub fn possession_message(challenge: &[u8; 32]) -> Vec<u8> {
+    Writer::domain(POSSESSION).fixed(challenge).finish()
 }
 
 /// Whether a person who reads `c` on a terminal sees exactly that: a label that could move the cursor, erase a line or

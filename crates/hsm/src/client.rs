@@ -245,13 +245,21 @@ impl TokenClient {
     /// # Errors
     /// As for every verb.
     pub async fn sign_statement(&self, bytes: &[u8]) -> Result<[u8; 64]> {
-        match self
-            .call(Verb::SignStatement, &Request::SignStatement { bytes })
-            .await?
-        {
-            Answer::Signature(signature) => Ok(signature),
-            other => Err(unexpected(&other)),
-        }
+        self.signature(Verb::SignStatement, &Request::SignStatement { bytes })
+            .await
+    }
+
+    /// A signature over a fresh challenge under the key that signs the token's descriptor: r ‖ s, for
+    /// [`custody::Descriptor::verify_possession`]. A descriptor alone proves nothing, since anyone can repeat it.
+    ///
+    /// # Errors
+    /// As for every verb.
+    pub async fn prove_possession(&self, challenge: &[u8; 32]) -> Result<[u8; 64]> {
+        self.signature(
+            Verb::ProvePossession,
+            &Request::ProvePossession { challenge },
+        )
+        .await
     }
 
     /// A real generate, wrap, unwrap and MAC on the token.
@@ -281,6 +289,13 @@ impl TokenClient {
     async fn descriptor(&self, verb: Verb, request: &Request<'_>) -> Result<Vec<u8>> {
         match self.call(verb, request).await? {
             Answer::Descriptor(bytes) => Ok(bytes),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn signature(&self, verb: Verb, request: &Request<'_>) -> Result<[u8; 64]> {
+        match self.call(verb, request).await? {
+            Answer::Signature(signature) => Ok(signature),
             other => Err(unexpected(&other)),
         }
     }

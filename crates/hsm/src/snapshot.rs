@@ -51,6 +51,7 @@ pub enum Verb {
     ReadState,
     WriteState,
     SignStatement,
+    ProvePossession,
     SelfTest,
     Unlatch,
     Shutdown,
@@ -58,7 +59,7 @@ pub enum Verb {
 
 impl Verb {
     /// All verbs with the names used in metrics.
-    pub const ALL: [(Verb, &'static str); 17] = [
+    pub const ALL: [(Verb, &'static str); 18] = [
         (Verb::Hello, "hello"),
         (Verb::Init, "init"),
         (Verb::Describe, "describe"),
@@ -73,6 +74,7 @@ impl Verb {
         (Verb::ReadState, "read_state"),
         (Verb::WriteState, "write_state"),
         (Verb::SignStatement, "sign_statement"),
+        (Verb::ProvePossession, "prove_possession"),
         (Verb::SelfTest, "self_test"),
         (Verb::Unlatch, "unlatch"),
         (Verb::Shutdown, "shutdown"),

@@ -317,6 +317,31 @@ fn records_and_statements(subject: &mut dyn Subject, descriptor: &custody::Signe
         &message,
         &signature
     ));
+    possession_is_proved_afresh(subject, own);
+}
+
+/// The descriptor's key answers this very challenge, and neither its descriptor nor a statement is an answer.
+fn possession_is_proved_afresh(subject: &mut dyn Subject, own: &custody::Descriptor) {
+    let challenge = [0x5a; 32];
+    let ask = Request::ProvePossession {
+        challenge: &challenge,
+    };
+    let Answer::Signature(signature) = subject.ask(&ask) else {
+        panic!("a signature")
+    };
+    assert!(own.verify_possession(&challenge, &signature));
+    assert!(!own.verify_possession(&[0x5b; 32], &signature));
+    let mut impostor = own.clone();
+    impostor.sign_descriptor = own.sign_statement;
+    assert!(!impostor.verify_possession(&challenge, &signature));
+
+    let Answer::Signature(statement) = subject.ask(&Request::SignStatement {
+        bytes: &custody::descriptor::possession_message(&challenge),
+    }) else {
+        panic!("a signature")
+    };
+    assert!(!own.verify_possession(&challenge, &statement));
+    assert!(!impostor.verify_possession(&challenge, &statement));
 }
 
 #[test]

@@ -126,6 +126,11 @@ impl<H: Hsm> Kernel<H> {
                 self.retry(|kernel| kernel.prove()?.sign(Resident::SignStatement, &message))
                     .map(Answer::Signature)
             }
+            Request::ProvePossession { challenge } => {
+                let message = custody::descriptor::possession_message(challenge);
+                self.retry(|kernel| kernel.prove()?.sign(Resident::SignDescriptor, &message))
+                    .map(Answer::Signature)
+            }
             Request::SelfTest => self.retry(Self::self_test).map(|()| Answer::Done),
             Request::Unlatch => self.unlatch(),
             Request::Shutdown => Ok(Answer::Done),

@@ -71,7 +71,7 @@ pub enum Answer {
     Delivered(Vec<u8>),
     /// A check value, receipt answer or record MAC.
     Digest([u8; 32]),
-    /// To `SignStatement`: r ‖ s.
+    /// To `SignStatement` and `ProvePossession`: r ‖ s.
     Signature([u8; 64]),
     /// To `ReadState`.
     State(State),

@@ -109,6 +109,11 @@ pub enum Request<'a> {
         /// The statement.
         bytes: &'a [u8],
     },
+    /// Sign a fresh challenge with the descriptor's key. The token process adds the purpose; callers cannot.
+    ProvePossession {
+        /// Chosen at random by whoever wants the proof.
+        challenge: &'a [u8; 32],
+    },
     /// A real generate, wrap, unwrap and MAC on the token.
     SelfTest,
     /// Remove the PIN latch and forgive poisoned inputs, then try again.
@@ -180,6 +185,10 @@ pub fn write_request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) -> Resul
         Request::SelfTest => w.u8(15),
         Request::Unlatch => w.u8(16),
         Request::Shutdown => w.u8(17),
+        Request::ProvePossession { challenge } => {
+            w.u8(18);
+            w.fixed(*challenge);
+        }
     })
 }
 
@@ -233,6 +242,9 @@ pub fn parse_request(body: &[u8]) -> Result<Request<'_>, WireError> {
         15 => Request::SelfTest,
         16 => Request::Unlatch,
         17 => Request::Shutdown,
+        18 => Request::ProvePossession {
+            challenge: r.fixed()?,
+        },
         _ => return Err(WireError::Verb),
     };
     r.end()?;

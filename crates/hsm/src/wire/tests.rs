@@ -59,7 +59,7 @@ proptest! {
             Request::Check { row }, Request::Answer { row, challenge: &hash }, Request::MacRecord { bytes: &header },
             Request::VerifyRecord { bytes: &header, mac: &hash }, Request::ReadState,
             Request::WriteState { revision: 9, digest: &hash, revoked: set.clone() }, Request::SignStatement { bytes: &header },
-            Request::SelfTest, Request::Unlatch, Request::Shutdown,
+            Request::ProvePossession { challenge: &hash }, Request::SelfTest, Request::Unlatch, Request::Shutdown,
         ] {
             round_trip(&request);
         }
