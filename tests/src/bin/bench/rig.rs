@@ -36,6 +36,8 @@ pub struct Daemon {
     /// Just before it was started.
     pub started: Instant,
     announcement: PathBuf,
+    /// What stood there when it was bound: a later start of the same program replaces the file.
+    addresses: Value,
 }
 
 impl Rig {
@@ -133,6 +135,7 @@ impl Daemon {
             notices,
             started,
             announcement,
+            addresses: Value::Null,
         })
     }
 
@@ -148,14 +151,14 @@ impl Daemon {
 
     fn said(&mut self, line: &str) -> anyhow::Result<Instant> {
         let when = self.notices.wait(line);
-        when.with_context(|| self.process.output().1)
+        let when = when.with_context(|| self.process.output().1)?;
+        self.addresses = serde_json::from_slice(&std::fs::read(&self.announcement)?)?;
+        Ok(when)
     }
 
     /// An address that it announced.
-    pub fn address(&self, field: &str) -> anyhow::Result<String> {
-        let text = std::fs::read(&self.announcement)?;
-        let value: Value = serde_json::from_slice(&text)?;
-        let address = value[field].as_str().context("no such address announced")?;
-        Ok(address.to_owned())
+    pub fn address(&self, field: &str) -> anyhow::Result<&str> {
+        let address = self.addresses[field].as_str();
+        address.context("no such address announced")
     }
 }
