@@ -281,10 +281,7 @@ impl Running {
     }
 
     pub async fn connect(&self) -> App {
-        App {
-            stream: TcpStream::connect(self.addr).await.unwrap(),
-            buffer: Vec::new(),
-        }
+        App::new(TcpStream::connect(self.addr).await.unwrap())
     }
 
     pub fn metrics(&self) -> String {
@@ -308,6 +305,13 @@ pub struct App {
 }
 
 impl App {
+    pub fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
