@@ -31,6 +31,9 @@ pub struct TokenConfig {
     pub profile: Option<String>,
     /// A token process that runs as a service of its own; `None` starts a child.
     pub token_socket: Option<PathBuf>,
+    /// The user that the service behind `token_socket` runs as. `None` accepts, beside root and our own user, the owner of
+    /// the socket's directory, if nobody else can write there and only root or we can put another one in its place.
+    pub token_uid: Option<u32>,
     /// Deadline of one call.
     pub call_timeout: Duration,
     /// Where the child keeps the PIN latch and the list of poisoned inputs. One directory per custodian, created 0700.
@@ -57,6 +60,7 @@ impl TokenConfig {
             init_args: None,
             profile: None,
             token_socket: None,
+            token_uid: None,
             call_timeout: CALL_TIMEOUT,
             state_dir: state_dir.into(),
             program: None,

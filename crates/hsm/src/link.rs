@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::config::TokenConfig;
+use crate::peer;
 
 /// How long a child may take to end by itself after EOF before it is killed.
 const GRACE: Duration = Duration::from_millis(500);
@@ -35,6 +36,10 @@ impl Link {
                         path.display()
                     )
                 })?;
+                let peer = stream.peer_cred().map_err(|error| {
+                    format!("cannot ask who serves {}: {error}", path.display())
+                })?;
+                peer::check(path, peer.uid(), config.token_uid)?;
                 Ok(Link {
                     stream,
                     child: None,

@@ -4,6 +4,8 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -163,6 +165,16 @@ impl Rig {
             .await
             .unwrap();
         self.delivers(held).await;
+    }
+}
+
+/// A process that ends with the test, also when that fails.
+struct Service(std::process::Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -575,6 +587,70 @@ async fn a_stopped_init_is_resumed() {
         4 + 2,
         "three were made before, the fourth crashed, two were missing"
     );
+}
+
+/// Another user's process answers at the socket's path: it is refused by its uid, unless the operator named that user, or
+/// the directory is that user's own.
+#[tokio::test]
+async fn a_stranger_behind_the_token_socket_is_refused_by_name() {
+    const STRANGER: u32 = 65_534;
+    if !nix::unistd::geteuid().is_root() {
+        println!("NOT CHECKED: only root can start a process as another user");
+        return;
+    }
+    let own_way = tempfile::Builder::new()
+        .prefix("tacit-hsm-")
+        .tempdir_in("/run")
+        .unwrap();
+    let anyones = tempfile::tempdir().unwrap();
+    for (way, believed) in [(own_way.path(), true), (anyones.path(), false)] {
+        let dir = way.join("a");
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(way, fs::Permissions::from_mode(0o755)).unwrap();
+        // Nobody may not reach the build's directory.
+        let program = way.join("tacit-token");
+        fs::copy(support::TOKEN_PROGRAM, &program).unwrap();
+        std::os::unix::fs::chown(&dir, Some(STRANGER), Some(STRANGER)).unwrap();
+        let (_rig_dir, _token, mut config) = Rig::prepare();
+        let socket = dir.join("token.sock");
+        let _service = Service(
+            Command::new(&program)
+                .args(["--id", "a", "--token-label", "none", "--module", "/none"])
+                .args(["--pin-file", "/none", "--allow-uid", "0", "--state-dir"])
+                .arg(dir.join("state"))
+                .arg("--listen")
+                .arg(&socket)
+                .uid(STRANGER)
+                .gid(STRANGER)
+                .spawn()
+                .unwrap(),
+        );
+        config.token_socket = Some(socket);
+        // What the service itself says, once it is heard: it has no module.
+        let heard = |reason: &str| reason.contains("/none");
+        let refused = |reason: &str| reason.contains("uid 65534") && reason.contains("token_uid");
+        let cases = [
+            (None, believed),
+            (Some(STRANGER), true),
+            (Some(STRANGER - 1), false),
+        ];
+        for (token_uid, passes) in cases {
+            config.token_uid = token_uid;
+            let client = TokenClient::start(config.clone());
+            let mut health = client.health();
+            let settled = |health: &Health| matches!(health, Health::Down { reason } if heard(reason) || refused(reason));
+            let found = tokio::time::timeout(Duration::from_secs(20), health.wait_for(settled))
+                .await
+                .unwrap()
+                .unwrap()
+                .clone();
+            let Health::Down { reason } = found else {
+                panic!("down")
+            };
+            assert_eq!(heard(&reason), passes, "{token_uid:?}: {reason}");
+            client.shutdown().await;
+        }
+    }
 }
 
 #[tokio::test]
