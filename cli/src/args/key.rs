@@ -43,7 +43,8 @@ pub(crate) struct Material {
     /// Read the provider key from a file instead of stdin or a prompt
     #[arg(long, value_name = "FILE")]
     pub(crate) from_file: Option<PathBuf>,
-    /// An origin that the key may ever be sent to (repeatable; `*` for any) [default: the provider's own]
+    /// An origin that the key may ever be sent to (repeatable; `*` for any) [default: the provider's own; what the
+    /// daemon proposes beyond that is asked about on a terminal, and otherwise refused]
     #[arg(long = "upstream", value_name = "ORIGIN")]
     pub(crate) upstreams: Vec<Upstream>,
     /// Write an operator's receipt with one-time challenges: proof against a lying daemon. Keep it away from the daemon
@@ -104,8 +105,11 @@ pub(crate) struct AddKey {
 pub(crate) struct RotateKey {
     /// Key id
     pub(crate) id: KeyId,
+    /// Provider that the key is of; refused when the daemon names another [default: the daemon's word, which is shown]
+    #[arg(long, value_name = "P")]
+    pub(crate) provider: Option<KeyId>,
     /// Submit what `tacit key seal --version N` wrote (`-` for stdin) instead of sealing now
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_file", "upstreams", "receipt"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "from_file", "upstreams", "receipt"])]
     pub(crate) sealed: Option<PathBuf>,
     /// Accept although custodians are down: their sealed shares are kept and ingested later
     #[arg(long)]

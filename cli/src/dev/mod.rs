@@ -4,10 +4,11 @@
 //! The directory is kept: a second start finds the same tokens, the same store, the same keys. Nothing is ever deleted.
 
 mod children;
+mod mark;
 mod settings;
 mod tokens;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::sealer::{self, SealerError};
 use crate::trust;
 
 use children::{Child, Signals, Stopped};
+pub(crate) use mark::is_stack_of;
 use settings::Layout;
 
 /// Longest wait for a daemon to bind and become ready: three tokens on a slow disk fit many times.
@@ -58,8 +60,7 @@ pub(crate) async fn run(options: Dev, output: &Output) -> Answer {
     }
 }
 
-/// Everything that needs no daemon. The lock holds as long as the file is open: two stacks on the same tokens would
-/// each find the other's changes under their feet.
+/// Everything that needs no daemon; the directory is ours while the returned file is open.
 fn prepare(options: &Dev, output: &Output) -> anyhow::Result<(Layout, File)> {
     files::create_directory(&options.dir)?;
     let dir = options
@@ -70,27 +71,13 @@ fn prepare(options: &Dev, output: &Output) -> anyhow::Result<(Layout, File)> {
     for directory in [layout.run(), layout.state()] {
         files::create_directory(&directory)?;
     }
-    let lock = lock(&layout)?;
+    let lock = mark::lock(&layout)?;
     let module = tokens::provision(&layout)?;
     settings::write_hsmd(&layout, &module)?;
     if let Some(remark) = settings::write_agent(&layout, options.listen)? {
         output.note(&remark);
     }
     Ok((layout, lock))
-}
-
-fn lock(layout: &Layout) -> anyhow::Result<File> {
-    let path = layout.run().join("lock");
-    let failed = || format!("cannot lock {}", path.display());
-    let file = File::create(&path).with_context(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "another tacit dev runs in {}; stop it, or name another --dir",
-            layout.dir().display()
-        ),
-        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
-    }
 }
 
 /// The sealer of the directory, made once and pinned in the trust file that both daemons read.

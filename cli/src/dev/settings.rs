@@ -49,6 +49,9 @@ impl Layout {
     pub(super) fn state(&self) -> PathBuf {
         self.0.join("state")
     }
+    pub(super) fn lock(&self) -> PathBuf {
+        self.run().join("lock")
+    }
     pub(super) fn trust(&self) -> PathBuf {
         self.state().join("custodians.json")
     }

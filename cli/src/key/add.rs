@@ -4,6 +4,7 @@ use custody::{SealedKey, Trust, sha256};
 use proto::v1::{AddKeyRequest, AddKeyResponse, KeyPolicy, StringList};
 use serde_json::json;
 
+use super::consent::{self, Typed};
 use super::seal::{self, Order, WrittenReceipt};
 use super::show::summary_json;
 use crate::Answer;
@@ -20,7 +21,7 @@ pub(super) async fn run(options: AddKey, paths: &Paths, output: &Output) -> Answ
     let mut daemon = client::connect(&paths.socket).await?;
     let (sealed, receipt) = match &options.sealed {
         Some(path) => (
-            seal::read_sealed(path, &trust, &options.id)?,
+            seal::read_sealed(path, &trust, &options.id, output)?,
             WrittenReceipt::none(),
         ),
         None => seal_now(&options, &trust, &mut daemon, paths, output).await?,
@@ -64,6 +65,11 @@ async fn seal_now(
         provider: provider.to_string(),
         upstreams: seal::upstreams(provider.as_str(), asked, &status.default_upstreams)?,
     };
+    let typed = Typed {
+        provider: true,
+        upstreams: !asked.is_empty(),
+    };
+    consent::settle(&order, typed, paths, output)?;
     seal::seal(&order, &options.material, trust, paths, output)
 }
 

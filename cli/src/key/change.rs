@@ -1,106 +1,22 @@
-//! Changes that agents must follow: rotate, roll back, revoke. Each streams how far it has reached them.
+//! Changes that agents must follow, and how far each has reached them: roll back, revoke; `rotate` seals first.
 
 use std::time::Duration;
 
-use custody::{KeyId, SealedKey, Trust, Upstream};
-use proto::v1::{
-    ChangeProgress, RevokeKeyRequest, RollbackKeyRequest, RotateKeyRequest, ShowKeyRequest,
-    ShowKeyResponse,
-};
+use custody::KeyId;
+use proto::v1::{ChangeProgress, RevokeKeyRequest, RollbackKeyRequest};
 use serde_json::{Value, json};
 use tonic::{Response, Status, Streaming};
 
-use super::seal::{self, Order, WrittenReceipt};
 use super::show::summary_json;
 use crate::Answer;
-use crate::args::{RevokeKey, RotateKey};
-use crate::client::{self, Daemon, unary};
+use crate::args::RevokeKey;
+use crate::client::{self, unary};
 use crate::config::Paths;
 use crate::failure::Refusal;
 use crate::output::{Output, list};
-use crate::trust;
 
 /// How long agents may take to acknowledge before the person hears how far it has come; they need milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// `tacit key rotate`.
-pub(super) async fn rotate(options: RotateKey, paths: &Paths, output: &Output) -> Answer {
-    let trust = trust::load(&paths.trust)?;
-    let mut daemon = client::connect(&paths.socket).await?;
-    let (sealed, receipt) = match &options.sealed {
-        Some(path) => (
-            seal::read_sealed(path, &trust, &options.id)?,
-            WrittenReceipt::none(),
-        ),
-        None => seal_successor(&options, &trust, &mut daemon, paths, output).await?,
-    };
-    let request = RotateKeyRequest {
-        sealed: sealed.encode(),
-        allow_missing: options.allow_missing,
-        no_wait: options.no_wait,
-    };
-    match start(daemon.admin.rotate_key(request)).await {
-        Ok(stream) => follow(stream, "rotated", options.no_wait, output).await,
-        Err(refusal) => {
-            if refusal.is_definite() {
-                receipt.take_back();
-            }
-            Err(refusal.into())
-        }
-    }
-}
-
-async fn seal_successor(
-    options: &RotateKey,
-    trust: &Trust,
-    daemon: &mut Daemon,
-    paths: &Paths,
-    output: &Output,
-) -> anyhow::Result<(SealedKey, WrittenReceipt)> {
-    trust::check_presented(trust, &daemon.status().await?)?;
-    let request = ShowKeyRequest {
-        key_id: options.id.to_string(),
-    };
-    let known = unary(daemon.admin.show_key(request)).await?;
-    let order = Order {
-        key_id: options.id.clone(),
-        version: next_version(&known),
-        provider: known
-            .key
-            .as_ref()
-            .map(|key| key.provider.clone())
-            .unwrap_or_default(),
-        upstreams: successor_upstreams(&known, &options.material.upstreams)?,
-    };
-    seal::seal(&order, &options.material, trust, paths, output)
-}
-
-/// One above the highest there ever was: destroyed versions keep their number.
-fn next_version(known: &ShowKeyResponse) -> u32 {
-    let highest = known.versions.iter().map(|version| version.version).max();
-    highest.unwrap_or(0).saturating_add(1)
-}
-
-/// Where the key goes does not change by rotating it, unless that is asked for.
-fn successor_upstreams(
-    known: &ShowKeyResponse,
-    asked: &[Upstream],
-) -> anyhow::Result<Vec<Upstream>> {
-    let key = known.key.clone().unwrap_or_default();
-    let newest = known.versions.iter().max_by_key(|version| version.version);
-    let current = known
-        .versions
-        .iter()
-        .find(|version| version.version == key.current_version);
-    match current.or(newest) {
-        Some(version) if asked.is_empty() => version
-            .upstreams
-            .iter()
-            .map(|text| Ok(text.parse()?))
-            .collect(),
-        _ => seal::upstreams(&key.provider, asked, &[]),
-    }
-}
 
 /// `tacit key rollback`.
 pub(super) async fn rollback(id: &KeyId, no_wait: bool, paths: &Paths, output: &Output) -> Answer {
@@ -127,14 +43,14 @@ pub(super) async fn revoke(options: RevokeKey, paths: &Paths, output: &Output) -
     follow(stream, "revoked", options.no_wait, output).await
 }
 
-async fn start(
+pub(super) async fn start(
     call: impl Future<Output = Result<Response<Streaming<ChangeProgress>>, Status>>,
 ) -> Result<Streaming<ChangeProgress>, Refusal> {
     unary(call).await
 }
 
 /// Shows the stream until it is done. The change itself was durable before the first message.
-async fn follow(
+pub(super) async fn follow(
     mut stream: Streaming<ChangeProgress>,
     verb: &str,
     no_wait: bool,
@@ -287,7 +203,6 @@ fn progress_json(verb: &str, progress: &ChangeProgress) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{KeySummary, KeyVersion};
 
     #[test]
     fn the_line_of_a_revoke_is_the_contracts() {
@@ -319,42 +234,5 @@ mod tests {
             ..progress
         };
         assert_eq!(reach(&all), "acknowledged 14 of 14 in 3 ms");
-    }
-
-    fn known(current: u32, versions: &[(u32, &str)]) -> ShowKeyResponse {
-        let version = |(version, upstream): &(u32, &str)| KeyVersion {
-            version: *version,
-            upstreams: vec![(*upstream).to_owned()],
-            ..KeyVersion::default()
-        };
-        ShowKeyResponse {
-            key: Some(KeySummary {
-                provider: "openai".to_owned(),
-                current_version: current,
-                ..KeySummary::default()
-            }),
-            versions: versions.iter().map(version).collect(),
-            usable_by: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn a_successor_takes_the_next_number_and_the_upstreams_in_use() {
-        let rolled_back = known(1, &[(1, "https://one.example"), (2, "https://two.example")]);
-        assert_eq!(next_version(&rolled_back), 3);
-        let kept = successor_upstreams(&rolled_back, &[]).expect("parses");
-        assert_eq!(kept, ["https://one.example".parse().expect("parses")]);
-        let asked = ["https://three.example".parse().expect("parses")];
-        assert_eq!(
-            successor_upstreams(&rolled_back, &asked).expect("given"),
-            asked
-        );
-        let revoked = known(0, &[(1, "https://one.example")]);
-        let newest = successor_upstreams(&revoked, &[]).expect("parses");
-        assert_eq!(newest, ["https://one.example".parse().expect("parses")]);
-        let empty = known(0, &[]);
-        assert_eq!(next_version(&empty), 1);
-        let own = successor_upstreams(&empty, &[]).expect("known provider");
-        assert_eq!(own, ["https://api.openai.com".parse().expect("parses")]);
     }
 }

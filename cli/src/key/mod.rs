@@ -2,7 +2,9 @@
 
 mod add;
 mod change;
+mod consent;
 mod destroy;
+mod rotate;
 mod saved;
 mod seal;
 mod secret_input;
@@ -22,7 +24,7 @@ pub(crate) async fn run(verb: KeyVerb, paths: &Paths, output: &Output) -> Answer
         KeyVerb::List => show::list(paths, output).await,
         KeyVerb::Revoke(options) => change::revoke(options, paths, output).await,
         KeyVerb::Rollback { id, no_wait } => change::rollback(&id, no_wait, paths, output).await,
-        KeyVerb::Rotate(options) => change::rotate(options, paths, output).await,
+        KeyVerb::Rotate(options) => rotate::run(options, paths, output).await,
         KeyVerb::Seal(options) => seal::run(options, paths, output),
         KeyVerb::Show { id } => show::one(&id, paths, output).await,
         KeyVerb::Verify(options) => verify::run(options, paths, output).await,

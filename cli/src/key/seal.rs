@@ -9,7 +9,7 @@ use custody::{
 };
 use serde_json::json;
 
-use super::secret_input;
+use super::{consent, secret_input};
 use crate::Answer;
 use crate::args::{Material, SealKey};
 use crate::config::Paths;
@@ -169,7 +169,12 @@ pub(super) fn upstreams(
 }
 
 /// Reads an armored key (`-` for stdin) and believes it only when the trust file does.
-pub(super) fn read_sealed(path: &Path, trust: &Trust, id: &KeyId) -> anyhow::Result<SealedKey> {
+pub(super) fn read_sealed(
+    path: &Path,
+    trust: &Trust,
+    id: &KeyId,
+    output: &Output,
+) -> anyhow::Result<SealedKey> {
     let bytes = if path == Path::new("-") {
         files::read_stdin(ARMOR_MAX_BYTES)?
     } else {
@@ -187,6 +192,7 @@ pub(super) fn read_sealed(path: &Path, trust: &Trust, id: &KeyId) -> anyhow::Res
         ))
         .into());
     }
+    consent::tell(provenance.header(), output);
     Ok(sealed)
 }
 
