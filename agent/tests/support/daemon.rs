@@ -365,9 +365,11 @@ pub fn config(
     lease: &str,
 ) -> (String, PathBuf) {
     let (trust, socket) = (dir.join("custodians.json"), dir.join("hsmd.sock"));
+    // Tried when the first cannot be had; in most tests nobody is there.
+    let second = dir.join("second.sock");
     std::fs::write(&trust, office.trust.to_json()).unwrap();
     let text = format!(
-        "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nhsmd = [{socket:?}]\ncustodians = {trust:?}\n[lease]\n{lease}\n[providers.openai]\nbase_url = \"https://localhost:{}\"\nca_file = {:?}\nsecret_key_ref = {{ store = \"openai-prod\" }}\n",
+        "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nhsmd = [{socket:?}, {second:?}]\ncustodians = {trust:?}\n[lease]\n{lease}\n[providers.openai]\nbase_url = \"https://localhost:{}\"\nca_file = {:?}\nsecret_key_ref = {{ store = \"openai-prod\" }}\n",
         upstream.port, upstream.ca_file
     );
     (text, socket)

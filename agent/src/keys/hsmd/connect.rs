@@ -59,14 +59,18 @@ pub async fn client(path: &Path, daemon_uid: Option<u32>) -> Result<Client, Conn
 async fn dial(path: PathBuf, daemon_uid: Option<u32>) -> io::Result<TokioIo<UnixStream>> {
     let stream = UnixStream::connect(&path).await?;
     let uid = stream.peer_cred()?.uid();
-    let known = uid == 0 || uid == nix::unistd::geteuid().as_raw() || Some(uid) == daemon_uid;
-    if !known {
+    if !is_daemon(uid, nix::unistd::geteuid().as_raw(), daemon_uid) {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             Stranger { uid },
         ));
     }
     Ok(TokioIo::new(stream))
+}
+
+/// Whether a daemon of ours may run as `uid`.
+fn is_daemon(uid: u32, own: u32, configured: Option<u32>) -> bool {
+    uid == 0 || uid == own || Some(uid) == configured
 }
 
 /// What a web client that was tricked into talking to the socket could not add.
@@ -76,4 +80,22 @@ fn mark(mut request: Request<()>) -> Result<Request<()>, Status> {
         MetadataValue::from_static(proto::CLIENT_VALUE),
     );
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_runs_as_root_as_ourselves_or_as_configured() {
+        for (uid, configured, wanted) in [
+            (0, None, true),
+            (1000, None, true),
+            (990, None, false),
+            (990, Some(990), true),
+            (991, Some(990), false),
+        ] {
+            assert_eq!(is_daemon(uid, 1000, configured), wanted, "{uid}");
+        }
+    }
 }
