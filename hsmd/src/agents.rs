@@ -18,7 +18,9 @@ const SESSIONS_PER_UID_MAX: usize = 128;
 /// Sessions of this daemon: token processes keep as many derived keys.
 const SESSIONS_MAX: usize = 1024;
 /// A session without a stream, a lease or a call for this long is forgotten.
-pub const IDLE: Duration = Duration::from_secs(3600);
+pub const IDLE: Duration = Duration::from_secs(300);
+/// Longest life of any lease, grace included: what [`crate::leases`] grants at most.
+pub const LEASE_MAX: Duration = Duration::from_secs(25 * 3600);
 /// How long an agent may take to carry out a command.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -94,12 +96,14 @@ pub struct Reach {
     pub not_connected: u32,
     /// Boot time at which the last affected lease ends; `None` when none is left.
     pub ends: Option<Duration>,
+    /// Boot time until which leases from before this daemon's start may live; `None` when that is over.
+    pub unknown: Option<Duration>,
 }
 
 impl Reach {
     /// Whether nothing is left to wait for.
     pub fn complete(&self) -> bool {
-        self.ends.is_none()
+        self.ends.is_none() && self.unknown.is_none()
     }
 }
 
@@ -115,23 +119,37 @@ struct Inner {
 #[derive(Debug)]
 pub struct Agents {
     inner: Mutex<Inner>,
+    /// Until then, by boot time, leases may live that were granted before this daemon started.
+    unknown_until: Mutex<Duration>,
     /// Ticks on every acknowledgement and disconnection, for those who wait for a change to reach everybody.
     ticks: watch::Sender<u64>,
 }
 
-/// The agents that one change affects, as they stood when it was made.
+/// The agents that one change affects, as they stood when it was made: by user and instance, since an agent may open a
+/// new session while the change is on its way.
 #[derive(Debug, Clone)]
 pub struct Affected {
-    sessions: Vec<[u8; 16]>,
+    agents: Vec<(u32, [u8; 16])>,
     key: String,
     versions: Vec<u32>,
     revision: u64,
+    made_at: Duration,
+}
+
+/// To whom a command goes.
+#[derive(Debug, Clone)]
+pub struct Addressee {
+    /// Name or instance; empty: everybody.
+    pub name: String,
+    /// Only agents whose routes name this key.
+    pub key: Option<String>,
 }
 
 impl Default for Agents {
     fn default() -> Self {
         Self {
             inner: Mutex::default(),
+            unknown_until: Mutex::default(),
             ticks: watch::Sender::new(0),
         }
     }
@@ -180,7 +198,17 @@ impl Agents {
     }
 
     /// Notes a session that custodians have opened. An agent that opens another one takes its leases along.
-    pub fn opened(&self, seed: SessionSeed, caller: Caller, hello: Introduction) {
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] when others were faster.
+    pub fn opened(
+        &self,
+        seed: SessionSeed,
+        caller: Caller,
+        hello: Introduction,
+    ) -> Result<(), Refusal> {
+        // Asked again: tokens took their time, and others may have come in meanwhile.
+        self.admit(caller.uid)?;
         let mut inner = self.lock();
         let earlier: Vec<[u8; 16]> = inner
             .sessions
@@ -211,6 +239,15 @@ impl Agents {
             seed: seed.clone(),
         };
         inner.sessions.insert(seed.id, session);
+        Ok(())
+    }
+
+    /// Leases that an earlier run of this daemon granted may live that much longer.
+    pub fn earlier_leases(&self, lasts: Duration) {
+        *self
+            .unknown_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = clock::since_boot() + lasts;
     }
 
     /// The session's seed, if it belongs to that user.
@@ -295,7 +332,7 @@ impl Agents {
     /// Sends a command to every connected agent of that name or instance (all, when empty) and waits for the answers.
     pub async fn command(
         &self,
-        who: &str,
+        who: &Addressee,
         kind: impl Fn() -> CommandKind,
     ) -> Vec<(String, bool, String)> {
         let mut waiting = Vec::new();
@@ -345,32 +382,24 @@ impl Agents {
         results
     }
 
-    /// The agents that hold any of these versions now; taken right after a change was made.
+    /// The agents that hold any of these versions now; taken before agents hear of the change.
     pub fn affected(&self, key: &str, versions: &[u32], revision: u64) -> Affected {
         let inner = self.lock();
         let now = clock::since_boot();
-        let holds = |session: &Session| {
-            versions.iter().any(|version| {
-                let held = (key.to_owned(), *version);
-                session
-                    .leases
-                    .get(&held)
-                    .is_some_and(|lease| lease.ends > now)
-                    || session.in_use.contains(&held)
-            })
-        };
-        let sessions = inner
-            .sessions
-            .iter()
-            .filter(|(_, session)| holds(session))
-            .map(|(id, _)| *id)
-            .collect();
-        Affected {
-            sessions,
+        let affected = Affected {
+            agents: Vec::new(),
             key: key.to_owned(),
             versions: versions.to_vec(),
             revision,
-        }
+            made_at: now,
+        };
+        let touched = inner.sessions.values().filter(|session| {
+            affected.lease_of(session, now).is_some() || affected.in_use_by(session)
+        });
+        let agents = touched
+            .map(|session| (session.caller.uid, session.instance))
+            .collect();
+        Affected { agents, ..affected }
     }
 
     /// How far the change has come.
@@ -378,37 +407,37 @@ impl Agents {
         let inner = self.lock();
         let now = clock::since_boot();
         let mut reach = Reach {
-            agents: u32::try_from(affected.sessions.len()).unwrap_or(u32::MAX),
+            agents: u32::try_from(affected.agents.len()).unwrap_or(u32::MAX),
             ..Reach::default()
         };
-        for id in &affected.sessions {
-            // A session that is gone held nothing any more.
-            let Some(session) = inner.sessions.get(id) else {
+        for agent in &affected.agents {
+            let of_agent = |session: &&Session| (session.caller.uid, session.instance) == *agent;
+            // A session that is gone was idle without a lease.
+            let Some(session) = inner.sessions.values().find(of_agent) else {
                 continue;
             };
             // An agent acknowledges that it has heard, and says what it still holds: it has acted when that is nothing of
             // what the change is about.
-            let holds = affected
-                .versions
-                .iter()
-                .any(|version| session.in_use.contains(&(affected.key.clone(), *version)));
-            if session.acknowledged >= affected.revision && !holds {
+            if session.acknowledged >= affected.revision && !affected.in_use_by(session) {
                 reach.acknowledged += 1;
                 continue;
             }
             if session.stream.is_none() {
                 reach.not_connected += 1;
             }
-            let held = affected
-                .versions
-                .iter()
-                .filter_map(|version| session.leases.get(&(affected.key.clone(), *version)));
-            let ends = held
-                .map(|lease| lease.ends)
-                .filter(|ends| *ends > now)
-                .max();
+            // What an agent holds without a lease that we noted was granted before a restart of ours.
+            let noted = affected.lease_of(session, now);
+            let unnoted = affected
+                .in_use_by(session)
+                .then(|| affected.made_at + LEASE_MAX);
+            let ends = noted.or(unnoted).filter(|ends| *ends > now);
             reach.ends = reach.ends.max(ends);
         }
+        let unknown = *self
+            .unknown_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        reach.unknown = (unknown > now && !affected.versions.is_empty()).then_some(unknown);
         reach
     }
 
@@ -425,7 +454,7 @@ impl Agents {
                 connected: session.stream.is_some(),
                 opened_at: session.opened_at,
                 acknowledged: session.acknowledged,
-                in_use: session.in_use.clone(),
+                in_use: held(session),
                 instance: session.instance,
                 key_ids: session.key_ids.clone(),
             })
@@ -448,6 +477,27 @@ impl Agents {
     }
 }
 
+impl Affected {
+    /// When the session's last affected lease ends, if one lives.
+    fn lease_of(&self, session: &Session, now: Duration) -> Option<Duration> {
+        let leases = self
+            .versions
+            .iter()
+            .filter_map(|version| session.leases.get(&(self.key.clone(), *version)));
+        leases
+            .map(|held| held.ends)
+            .filter(|ends| *ends > now)
+            .max()
+    }
+
+    /// Whether the agent says that it uses an affected version.
+    fn in_use_by(&self, session: &Session) -> bool {
+        self.versions
+            .iter()
+            .any(|version| session.in_use.contains(&(self.key.clone(), *version)))
+    }
+}
+
 fn own<'a>(
     inner: &'a mut Inner,
     id: &[u8; 16],
@@ -460,6 +510,26 @@ fn own<'a>(
     session.ok_or_else(|| Refusal::new(Code::SessionUnknown, "this daemon does not know the session (it was restarted, or the session was idle): open a new one"))
 }
 
+/// What an agent holds: what it said last, and leases of other keys that were granted since.
+fn held(session: &Session) -> Vec<(String, u32)> {
+    let now = clock::since_boot();
+    let mut held: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
+    let live = session.leases.iter().filter(|(_, held)| held.ends > now);
+    for (key, version) in live.map(|(key, _)| key) {
+        let newest = held.entry(key).or_default();
+        *newest = (*newest).max(*version);
+    }
+    held.extend(
+        session
+            .in_use
+            .iter()
+            .map(|(key, version)| (key.as_str(), *version)),
+    );
+    held.into_iter()
+        .map(|(key, version)| (key.to_owned(), version))
+        .collect()
+}
+
 fn display_name(session: &Session) -> String {
     if session.name.is_empty() {
         format!("{}-{}", session.caller.uid, session.caller.pid)
@@ -468,8 +538,15 @@ fn display_name(session: &Session) -> String {
     }
 }
 
-fn matches(session: &Session, who: &str) -> bool {
-    who.is_empty() || display_name(session) == who || hex::encode(session.instance) == who
+fn matches(session: &Session, who: &Addressee) -> bool {
+    let named = who.name.is_empty()
+        || display_name(session) == who.name
+        || hex::encode(session.instance) == who.name;
+    let routed = who
+        .key
+        .as_ref()
+        .is_none_or(|key| session.key_ids.contains(key));
+    named && routed
 }
 
 #[cfg(test)]
@@ -481,8 +558,7 @@ mod tests {
         Caller {
             uid,
             pid: 7,
-            environments: vec!["x".into()],
-            teams: vec!["x".into()],
+            rules: Vec::new(),
         }
     }
 
@@ -498,7 +574,7 @@ mod tests {
             instance: [id; 16],
             key_ids: Vec::new(),
         };
-        agents.opened(seed, caller(uid), hello);
+        agents.opened(seed, caller(uid), hello).unwrap();
         [id; 16]
     }
 

@@ -88,6 +88,18 @@ impl Custodian {
             )
         })?;
         let verdict = trust.check_presented(&signed.descriptor);
+        // A descriptor is public: whoever sits on the token's socket could present it. A fresh signature could not be.
+        if verdict.is_ok() {
+            let challenge = crate::random_challenge();
+            let signature = self.client.prove_possession(&challenge).await?;
+            if !signed.descriptor.verify_possession(&challenge, &signature) {
+                let text = format!(
+                    "custodian {} presents the pinned descriptor and does not hold its key; nothing is served through it",
+                    self.id
+                );
+                return Err(HsmError::new(ErrorClass::WrongToken, text));
+            }
+        }
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         match verdict {
             Ok(()) => {
@@ -369,10 +381,12 @@ impl Custodians {
             match tokio::time::timeout(HEDGE, asked.next()).await {
                 Ok(Some(Ok(share))) => delivered.push(share),
                 Ok(Some(Err(error))) => {
-                    // A revoked version is revoked whatever the others say; a changed row must be heard of.
-                    if matches!(error.class, ErrorClass::Revoked | ErrorClass::MacMismatch) {
+                    // A revoked version is revoked whatever the others say. Any other failure is this custodian's own: rows
+                    // were verified when the store was loaded, so a MAC that differs now speaks against the token.
+                    if error.class == ErrorClass::Revoked {
                         return Err(error.into());
                     }
+                    tracing::warn!(class = error.class.name(), text = %error.text, "a custodian did not deliver");
                     last_error = Some(error);
                     asked.extend(
                         waiting
@@ -383,7 +397,10 @@ impl Custodians {
                 Ok(None) => {
                     return Err(last_error.map_or_else(
                         || self.shortage(),
-                        |error| Refusal::new(Code::HsmUnavailable, error.to_string()),
+                        |error| match error.class {
+                            ErrorClass::MacMismatch => error.into(),
+                            _ => Refusal::new(Code::HsmUnavailable, error.to_string()),
+                        },
                     ));
                 }
                 Err(_) => asked.extend(

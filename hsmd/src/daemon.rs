@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::keys;
 use crate::ledger::{Ledger, LedgerError, View, may_pass};
 use crate::metrics::Metrics;
 use crate::refusal::{Code, Refusal};
+use crate::refused::Refusals;
 use crate::store::Store;
 
 /// How often custodians and keys are looked at even when nothing was heard.
@@ -48,7 +50,9 @@ pub struct Daemon {
     /// The audit room.
     pub audit: Audit,
     /// Agents and their sessions.
-    pub agents: Agents,
+    pub agents: Arc<Agents>,
+    /// Refusals of the last minute.
+    pub refusals: Refusals,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// The view in force; agents' streams follow it.
@@ -58,6 +62,8 @@ pub struct Daemon {
     /// Unix milliseconds of last uses, by key; told by agents, not authenticated.
     last_used: Mutex<HashMap<String, u64>>,
     last_used_dirty: Mutex<HashMap<String, u64>>,
+    /// Longest life of a lease ever granted, in milliseconds, as the store knows it.
+    lease_max_ms: AtomicU64,
     /// Rings when something may have changed that the tending task should look at.
     pub bell: Notify,
     /// Ends with the drain: streams watch it.
@@ -116,7 +122,9 @@ impl Daemon {
             serving: RwLock::new(Serving::Loading("waiting for custodians".to_owned())),
             custodians: parts.custodians,
             audit: parts.audit,
-            agents: Agents::default(),
+            agents: Arc::default(),
+            refusals: Refusals::default(),
+            lease_max_ms: AtomicU64::new(0),
             metrics: parts.metrics,
             views: watch::Sender::new(Arc::default()),
             started_at: clock::unix_seconds(),
@@ -205,16 +213,34 @@ impl Daemon {
         Ok(())
     }
 
-    /// Makes a commit's view the one in force everywhere.
-    pub fn publish(&self, view: Arc<View>) {
-        self.metrics
-            .revision
-            .set(i64::try_from(view.revision).unwrap_or(i64::MAX));
+    /// Remembers how long leases may live, before one that may live longer than any before is answered: after a restart
+    /// that is how long leases may be out that this daemon does not know of.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when it could not be noted.
+    pub async fn remember_lease(&self, lasts: Duration) -> Result<(), Refusal> {
+        let ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+        if ms > self.lease_max_ms.load(Ordering::SeqCst) {
+            self.ledger()?.note_lease_max(ms).await?;
+            self.lease_max_ms.fetch_max(ms, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Gauges that change without an event: the age of keys, what tokens remember.
+    fn gauge(&self) {
+        let view = self.views.borrow().clone();
+        let revision = i64::try_from(view.revision).unwrap_or(i64::MAX);
+        self.metrics.revision.set(revision);
+        self.metrics.age.reset();
         let now = clock::unix_seconds();
         for (id, key) in &view.keys.0 {
             self.metrics.key(id, key, now);
         }
-        self.views.send_replace(view);
+        let behind = self.ledger().map_or(0, |ledger| ledger.behind().len());
+        self.metrics
+            .tokens_behind
+            .set(i64::try_from(behind).unwrap_or(i64::MAX));
     }
 
     /// Unix milliseconds of a key's last reported use; 0 when never.
@@ -291,9 +317,14 @@ impl Daemon {
             quorum.set_ready();
         }
         self.load_store().await;
-        if came_back {
+        let behind = self
+            .ledger()
+            .is_ok_and(|ledger| !ledger.behind().is_empty());
+        if came_back || behind {
             self.reconcile().await;
         }
+        self.gauge();
+        self.flush_refusals().await;
         match self.trouble() {
             None => store.set_ready(),
             Some(why) => store.set_not_ready(why),
@@ -321,13 +352,14 @@ impl Daemon {
             if !one.client.health().borrow().is_up() {
                 continue;
             }
-            let fresh =
-                !known_up.contains(&one.id) || !matches!(one.standing(), Standing::Pinned(_));
+            // A token process that was replaced is looked at again: another token may stand behind it.
+            let name = format!("{}#{}", one.id, one.client.snapshot().restarts);
+            let fresh = !known_up.contains(&name) || !matches!(one.standing(), Standing::Pinned(_));
             if fresh && let Err(error) = one.examine(&trust).await {
                 tracing::warn!(custodian = %one.id, %error, "custodian is not used");
                 continue;
             }
-            up.push(one.id.clone());
+            up.push(name);
         }
         up
     }
@@ -346,26 +378,41 @@ impl Daemon {
     }
 
     async fn load_store(&self) {
-        if !matches!(
-            &*self.serving.read().unwrap_or_else(PoisonError::into_inner),
-            Serving::Loading(_)
-        ) {
+        let (loading, again) = match &*self.serving.read().unwrap_or_else(PoisonError::into_inner) {
+            Serving::Loading(_) => (true, false),
+            // A write failed and may be durable all the same: what is on disk is verified as if at a start.
+            Serving::Ready(ledger) => (ledger.in_doubt(), true),
+            Serving::Refused(_) => (false, false),
+        };
+        if !loading {
             return;
         }
-        let next = match Ledger::load(Arc::clone(&self.store), Arc::clone(&self.custodians)).await {
-            Ok((ledger, last_used)) => {
-                for (key, at) in last_used {
+        let (store, custodians) = (Arc::clone(&self.store), Arc::clone(&self.custodians));
+        let next = match Ledger::load(store, custodians, self.views.clone()).await {
+            Ok((ledger, told)) => {
+                for (key, at) in told.last_used {
                     self.note_used(&key, at);
                 }
-                self.publish(ledger.view());
+                self.lease_max_ms
+                    .fetch_max(told.lease_max_ms, Ordering::SeqCst);
+                if !again {
+                    self.agents
+                        .earlier_leases(Duration::from_millis(told.lease_max_ms));
+                }
                 tracing::info!(
                     revision = ledger.view().revision,
                     keys = ledger.view().keys.0.len(),
                     "store verified"
                 );
-                Serving::Ready(Arc::new(ledger))
+                Serving::Ready(ledger)
             }
-            Err(error) if may_pass(&error) => Serving::Loading(error.to_string()),
+            Err(error) if may_pass(&error) => {
+                let why = error.to_string();
+                if self.trouble().as_ref() != Some(&why) {
+                    tracing::warn!(%error, "the store is not verified yet");
+                }
+                Serving::Loading(why)
+            }
             Err(error) => self.refuse_store(&error).await,
         };
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = next;
@@ -388,7 +435,7 @@ impl Daemon {
         if let Err(error) = ledger.check_rollback().await {
             let refused = self.refuse_store(&error).await;
             *self.serving.write().unwrap_or_else(PoisonError::into_inner) = refused;
-            self.publish(Arc::default());
+            self.views.send_replace(Arc::default());
             return;
         }
         ledger.bring_tokens_forward().await;

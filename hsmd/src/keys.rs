@@ -236,26 +236,13 @@ async fn commit(
 ) -> Result<(Arc<View>, Affected), Refusal> {
     let ledger = daemon.ledger()?;
     let key = event.key.clone().unwrap_or_default();
-    let committed = ledger.commit(change, &daemon.audit, event.clone()).await;
-    match committed {
-        Ok(view) => {
-            // Taken before the view is published: an agent that acknowledges at once must still be counted.
-            let affected = daemon
-                .agents
-                .affected(&key, affected_versions, view.revision);
-            daemon.publish(Arc::clone(&view));
-            Ok((view, affected))
-        }
-        Err(refusal) => {
-            let event = Event {
-                outcome: refusal.code.name(),
-                ..event
-            }
-            .detail(refusal.text.clone());
-            daemon.audit.record(event).await?;
-            Err(refusal)
-        }
-    }
+    let (agents, versions) = (Arc::clone(&daemon.agents), affected_versions.to_vec());
+    // Taken before the view is published: an agent that acknowledges at once must still be counted.
+    let before = move |revision| agents.affected(&key, &versions, revision);
+    let committed = ledger.commit(change, &daemon.audit, event, before).await;
+    // A store that is in doubt is verified again at once.
+    daemon.bell.notify_one();
+    committed
 }
 
 /// Adds a key with its first version. The same sealed key again is no error: a lost answer can be asked for again.
@@ -277,7 +264,7 @@ pub async fn add(
         if known
             .versions
             .get(&header.version)
-            .is_some_and(|version| version.header == *header)
+            .is_some_and(|version| version.header == *header && !version.body.state.is_revoked())
         {
             let affected = daemon.agents.affected(&key_id, &[], view.revision);
             return Ok(Done {

@@ -18,7 +18,7 @@ const TTL_MAX: Duration = Duration::from_secs(3600);
 /// Longest use past that while no daemon is reachable.
 const OFFLINE_GRACE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Grants or refuses one lease; either is audited before it is answered.
+/// Grants or refuses one lease. A grant is audited here, a refusal by [`Daemon::refused`], either before it is answered.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -43,21 +43,6 @@ pub async fn lease(
         .leases
         .with_label_values(&[named, outcome])
         .inc();
-    if let Err(refusal) = &result {
-        let shown = if request.key_id.parse::<custody::KeyId>().is_ok() {
-            request.key_id.as_str()
-        } else {
-            "(not a key id)"
-        };
-        let event = Event::new(
-            Category::Lease,
-            "lease.refuse",
-            refusal.code.name(),
-            caller.actor(),
-        )
-        .key(shown);
-        daemon.audit.record(event).await?;
-    }
     result
 }
 
@@ -102,17 +87,12 @@ async fn grant(
     daemon
         .agents
         .leased(&session, &request.key_id, grant.number(), ttl + grace);
+    daemon.remember_lease(ttl + grace).await?;
     // A revoke may have been committed while the tokens worked; what is answered must be in force now.
-    if daemon
-        .ledger()?
-        .view()
-        .keys
-        .0
-        .get(&request.key_id)
-        .and_then(|key| key.active())
-        .map(|(number, _)| number)
-        != Some(grant.number())
-    {
+    let now = daemon.ledger()?.view();
+    let revision = now.revision;
+    let in_use = now.keys.0.get(&request.key_id).and_then(|key| key.active());
+    if in_use.map(|(number, _)| number) != Some(grant.number()) {
         return Err(Refusal::new(
             Code::KeyRevoked,
             format!(
@@ -145,7 +125,7 @@ async fn grant(
             })
             .collect(),
         ttl_ms: millis(ttl),
-        revision: view.revision,
+        revision,
         offline_grace_ms: millis(grace),
     })
 }

@@ -6,12 +6,12 @@
 //! is believed by its MACs and brought forward; an *older* one is a rollback, is named so, and serves nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use custody::record::{Entry, Inventory, Kind, Record};
 use custody::sha256;
-use hsm::ErrorClass;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::audit::{Audit, Event};
 use crate::custodians::Custodians;
@@ -92,9 +92,12 @@ pub enum LedgerError {
         /// The revision of the store.
         revision: u64,
     },
-    /// The inventory was changed, or no custodian that is up vouches for it.
+    /// The inventory was changed.
     #[error("inventory_edited: {0}")]
     InventoryEdited(String),
+    /// Fewer than t custodians that are up vouch for the inventory; others may come back.
+    #[error("{0}")]
+    NotVouched(String),
     /// The tokens remember a later revision.
     #[error(
         "store_older: this store is at revision {found}, custodian {custodian} remembers {remembered}: it was rolled back; restore the newest backup"
@@ -137,9 +140,23 @@ pub struct Change {
 pub struct Ledger {
     store: Arc<Mutex<Box<dyn Store>>>,
     custodians: Arc<Custodians>,
-    view: RwLock<Arc<View>>,
+    /// What is served; everybody follows it here, so that views come in the order of their revisions.
+    views: watch::Sender<Arc<View>>,
+    /// A write failed and nobody knows whether it is durable: nothing more is written before the store was read again.
+    in_doubt: AtomicBool,
+    /// Custodians that are up and do not remember the present revision.
+    behind: Mutex<Vec<String>>,
     /// One writer at a time; holds what the next write starts from.
     writer: Arc<tokio::sync::Mutex<Base>>,
+}
+
+/// What the store tells beside its records; not authenticated.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Unix milliseconds of each key's last reported use.
+    pub last_used: Vec<(String, u64)>,
+    /// Longest life of a lease ever granted, grace included, in milliseconds.
+    pub lease_max_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -164,7 +181,8 @@ impl Ledger {
     pub async fn load(
         store: Arc<Mutex<Box<dyn Store>>>,
         custodians: Arc<Custodians>,
-    ) -> Result<(Self, Vec<(String, u64)>), LedgerError> {
+        views: watch::Sender<Arc<View>>,
+    ) -> Result<(Arc<Self>, Told), LedgerError> {
         if custodians.margin() < 0 {
             return Err(LedgerError::Custodians(custodians.shortage()));
         }
@@ -172,23 +190,49 @@ impl Ledger {
         let inventory = believe_inventory(&loaded, &custodians).await?;
         let records = believe_records(&loaded, &inventory, &custodians).await?;
         let keys = Keys::from_records(records.values())?;
-        let view = View {
+        if let Some((kind, id)) = loaded.unknown.first() {
+            return Err(LedgerError::Model(ModelError {
+                kind: "unknown",
+                id: format!("{kind} {id}"),
+                rule: "is of a kind that this build does not know",
+            }));
+        }
+        views.send_replace(Arc::new(View {
             revision: inventory.revision,
             keys,
-        };
-        let ledger = Self {
+        }));
+        let ledger = Arc::new(Self {
             store,
             custodians,
-            view: RwLock::new(Arc::new(view)),
+            views,
+            in_doubt: AtomicBool::new(false),
+            behind: Mutex::default(),
             writer: Arc::new(tokio::sync::Mutex::new(Base { inventory, records })),
-        };
+        });
         ledger.bring_tokens_forward().await;
-        Ok((ledger, loaded.last_used))
+        let told = Told {
+            last_used: loaded.last_used,
+            lease_max_ms: loaded.lease_max_ms,
+        };
+        Ok((ledger, told))
     }
 
     /// What is served now.
     pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.views.borrow())
+    }
+
+    /// Whether a write failed in a way that leaves open whether it is durable.
+    pub fn in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::SeqCst)
+    }
+
+    /// Custodians that are up and do not remember the present revision: rollback protection waits for them.
+    pub fn behind(&self) -> Vec<String> {
+        self.behind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Writes one change durably and serves it: see the order in this file's head.
@@ -196,16 +240,23 @@ impl Ledger {
     /// The event is made durable, with the new revision, before anything is written. From there on the work runs in a task
     /// of its own: dropped between the store's write and memory's, it would leave the next write with a stale start.
     ///
+    /// `before` is called with the new revision when the change is durable and nobody has heard of it yet.
+    ///
     /// # Errors
     /// [`Refusal`]; nothing was changed then, except that a failed write of *tokens* after the commit is reported and
     /// brought forward later.
-    pub async fn commit(
+    pub async fn commit<T: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&View) -> Result<Change, Refusal> + Send,
         audit: &Audit,
         event: Event,
-    ) -> Result<Arc<View>, Refusal> {
+        before: impl FnOnce(u64) -> T + Send + 'static,
+    ) -> Result<(Arc<View>, T), Refusal> {
         let base = Arc::clone(&self.writer).lock_owned().await;
+        if self.in_doubt() {
+            let text = "the store is being verified again after a failed write; repeat the command";
+            return Err(Refusal::new(Code::HsmUnavailable, text));
+        }
         let change = change(&self.view())?;
         let revision = base.inventory.revision + 1;
         let (batch, next) = self.prepare(&base, change, revision).await?;
@@ -215,7 +266,7 @@ impl Ledger {
         let (ledger, audit) = (Arc::clone(self), audit.clone());
         let writing = tokio::spawn(async move {
             audit.record(event.revision(revision)).await?;
-            ledger.write(base, batch, next, view).await
+            ledger.write(base, batch, next, view, before).await
         });
         writing.await.unwrap_or_else(|error| {
             let text = format!("the write ended unexpectedly: {error}");
@@ -224,25 +275,30 @@ impl Ledger {
     }
 
     /// Store, memory, tokens: in this order, so that a revoked version is not leased any more while tokens are told.
-    async fn write(
+    async fn write<T>(
         &self,
         mut base: OwnedMutexGuard<Base>,
         batch: Batch,
         next: Base,
         view: Arc<View>,
-    ) -> Result<Arc<View>, Refusal> {
+        before: impl FnOnce(u64) -> T,
+    ) -> Result<(Arc<View>, T), Refusal> {
         let removed = !batch.remove.is_empty();
-        with_store(&self.store, move |store| store.commit(&batch))
-            .await
-            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        if let Err(error) = with_store(&self.store, move |store| store.commit(&batch)).await {
+            // A full disk and a lock are refused before anything is written; of anything else nobody knows.
+            let certain = matches!(error, StoreError::Full { .. } | StoreError::Locked { .. });
+            self.in_doubt.store(!certain, Ordering::SeqCst);
+            return Err(Refusal::new(Code::Internal, error.to_string()));
+        }
         *base = next;
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        let told = before(view.revision);
+        self.views.send_replace(Arc::clone(&view));
         // The change stands whatever becomes of the journal; the next write tries to overwrite it again.
         if removed && let Err(error) = with_store(&self.store, |store| store.scrub()).await {
             tracing::warn!(%error, "deleted material may still lie in the store's journal");
         }
         self.write_tokens(&base.inventory, &view).await;
-        Ok(view)
+        Ok((view, told))
     }
 
     async fn prepare(
@@ -296,14 +352,17 @@ impl Ledger {
             one.client
                 .write_state(inventory.revision, &digest, &revoked)
         });
+        let mut behind = Vec::new();
         for (one, result) in usable
             .iter()
             .zip(futures_util::future::join_all(writes).await)
         {
             if let Err(error) = result {
                 tracing::warn!(custodian = %one.id, revision = inventory.revision, %error, "token does not remember this revision yet");
+                behind.push(one.id.clone());
             }
         }
+        *self.behind.lock().unwrap_or_else(PoisonError::into_inner) = behind;
     }
 
     /// Brings every usable token to the current revision; called at load and whenever a custodian comes back.
@@ -312,7 +371,29 @@ impl Ledger {
         if base.inventory.revision > 0 {
             let view = self.view();
             self.write_tokens(&base.inventory, &view).await;
+            self.vouch(&base.inventory).await;
         }
+    }
+
+    /// Has custodians that were down when the inventory was written vouch for it, so that a later start with them
+    /// believes it.
+    async fn vouch(&self, inventory: &Inventory) {
+        let Ok(macs) = self.custodians.mac(&inventory.encode()).await else {
+            return;
+        };
+        if let Err(error) = with_store(&self.store, move |store| store.vouch(&macs)).await {
+            tracing::warn!(%error, "cannot note which custodians vouch for the store");
+        }
+    }
+
+    /// Notes the longest life of a lease, before one of that life is answered.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when it could not be noted.
+    pub async fn note_lease_max(&self, lease_max_ms: u64) -> Result<(), Refusal> {
+        with_store(&self.store, move |store| store.note_lease_max(lease_max_ms))
+            .await
+            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))
     }
 
     /// Whether a custodian that came back remembers a later revision than this store has.
@@ -327,6 +408,7 @@ impl Ledger {
             &self.custodians,
         )
         .await
+        .map(|_| ())
     }
 
     /// Notes last uses for people; not authenticated.
@@ -356,13 +438,16 @@ async fn with_store<T: Send + 'static>(
         .expect("store work does not panic: it returns its errors")
 }
 
+/// Compares with what tokens remember; says how many answered.
 async fn not_older(
     revision: u64,
     digest: &[u8; 32],
     custodians: &Custodians,
-) -> Result<(), LedgerError> {
+) -> Result<usize, LedgerError> {
+    let mut answered = 0;
     for (one, state) in custodians.states().await {
         let Ok(state) = state else { continue };
+        answered += 1;
         if state.revision > revision {
             return Err(LedgerError::StoreOlder {
                 found: revision,
@@ -378,7 +463,24 @@ async fn not_older(
             return Err(LedgerError::InventoryEdited(text));
         }
     }
-    Ok(())
+    Ok(answered)
+}
+
+/// [`not_older`] with at least t tokens: fewer than a quorum must not be enough to bring an old store back.
+async fn not_older_by_quorum(
+    revision: u64,
+    digest: &[u8; 32],
+    custodians: &Custodians,
+) -> Result<(), LedgerError> {
+    let answered = not_older(revision, digest, custodians).await?;
+    if answered >= usize::from(custodians.threshold) {
+        return Ok(());
+    }
+    let text = format!(
+        "only {answered} tokens say which store they remember, {} are needed",
+        custodians.threshold
+    );
+    Err(LedgerError::NotVouched(text))
 }
 
 async fn believe_inventory(
@@ -386,7 +488,7 @@ async fn believe_inventory(
     custodians: &Custodians,
 ) -> Result<Inventory, LedgerError> {
     let Some(encoded) = &loaded.inventory else {
-        not_older(0, &[0; 32], custodians).await?;
+        not_older_by_quorum(0, &[0; 32], custodians).await?;
         return match loaded.rows.first() {
             None => Ok(Inventory::default()),
             Some(row) => Err(LedgerError::RecordExtra {
@@ -407,19 +509,21 @@ async fn believe_inventory(
         );
         return Err(edited(text));
     }
-    not_older(inventory.revision, &inventory.digest(), custodians).await?;
-    if confirmed == 0 {
+    not_older_by_quorum(inventory.revision, &inventory.digest(), custodians).await?;
+    // Fewer than t MACs could be the work of one stolen token and somebody who writes the database.
+    if confirmed < usize::from(custodians.threshold) {
         let written: Vec<&str> = loaded
             .inventory_macs
             .iter()
             .map(|mac| mac.custodian.as_str())
             .collect();
         let text = format!(
-            "no custodian that is up has vouched for revision {}; bring one of these back: {}",
+            "not vouched: {confirmed} custodians that are up have vouched for revision {}, {} are needed; bring back those of: {}",
             inventory.revision,
+            custodians.threshold,
             written.join(", ")
         );
-        return Err(edited(text));
+        return Err(LedgerError::NotVouched(text));
     }
     Ok(inventory)
 }
@@ -498,10 +602,8 @@ async fn diagnose(row: &Row, entry: &Entry, revision: u64, custodians: &Custodia
 
 /// Whether an error of a load can pass by itself (custodians still coming up).
 pub fn may_pass(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::Custodians(_))
-}
-
-/// Whether a custodian's error means that the store was tampered with.
-pub fn is_tampering(class: ErrorClass) -> bool {
-    matches!(class, ErrorClass::MacMismatch)
+    matches!(
+        error,
+        LedgerError::Custodians(_) | LedgerError::NotVouched(_)
+    )
 }

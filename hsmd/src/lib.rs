@@ -23,11 +23,20 @@ pub mod policy;
 pub mod present;
 pub mod progress;
 pub mod refusal;
+pub mod refused;
 pub mod run;
 pub mod service;
 pub mod socket;
 pub mod store;
 pub mod verify;
+
+/// 32 random bytes: a challenge that nobody has seen.
+pub fn random_challenge() -> [u8; 32] {
+    let mut challenge = [0; 32];
+    aws_lc_rs::rand::fill(&mut challenge)
+        .expect("aws-lc's generator does not fail once it is seeded");
+    challenge
+}
 
 /// 16 random bytes: ids of sessions and leases.
 pub fn random_id() -> [u8; 16] {

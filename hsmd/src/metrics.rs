@@ -33,6 +33,8 @@ pub struct Metrics {
     pub credentials_rejected: IntCounterVec,
     /// 1 when the store is believed and served.
     pub store_believed: IntGauge,
+    /// Custodians that are up and do not remember the present revision.
+    pub tokens_behind: IntGauge,
 }
 
 impl Metrics {
@@ -90,6 +92,10 @@ impl Metrics {
                 ),
                 &["key"],
             )?,
+            tokens_behind: gauge(
+                "tokens_behind",
+                "Custodians that are up and do not remember the present revision; until it is 0 again a rollback could go unnoticed",
+            )?,
             store_believed: gauge(
                 "store_believed",
                 "1 when custodians vouch for the whole store; 0 means that nothing is served",
@@ -106,6 +112,7 @@ impl Metrics {
             Box::new(metrics.refused.clone()),
             Box::new(metrics.credentials_rejected.clone()),
             Box::new(metrics.store_believed.clone()),
+            Box::new(metrics.tokens_behind.clone()),
             Box::new(TokenCollector::new(custodians)?),
         ] {
             registry.register(one)?;

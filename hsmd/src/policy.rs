@@ -13,30 +13,29 @@ pub struct Caller {
     pub uid: u32,
     /// Its process id at the time of the connection.
     pub pid: u32,
-    /// Environments of all rules that match.
-    pub environments: Vec<String>,
-    /// Teams of all rules that match.
-    pub teams: Vec<String>,
+    /// The rules that name it. They stay apart: environments of one and teams of another grant nothing together.
+    pub rules: Vec<CallerRule>,
 }
 
 impl Caller {
     /// The caller of that uid, or `None` when no rule names it: no match means no.
     pub fn from_rules(rules: &[CallerRule], uid: u32, pid: u32) -> Option<Self> {
-        let mut matching = rules.iter().filter(|rule| rule.uid == uid).peekable();
-        matching.peek()?;
-        let mut caller = Self {
-            uid,
-            pid,
-            environments: Vec::new(),
-            teams: Vec::new(),
-        };
-        for rule in matching {
-            caller
-                .environments
-                .extend(rule.environments.iter().cloned());
-            caller.teams.extend(rule.teams.iter().cloned());
-        }
-        Some(caller)
+        let rules: Vec<_> = rules
+            .iter()
+            .filter(|rule| rule.uid == uid)
+            .cloned()
+            .collect();
+        (!rules.is_empty()).then_some(Self { uid, pid, rules })
+    }
+
+    /// Environments of all its rules, for people.
+    pub fn environments(&self) -> Vec<String> {
+        union(self.rules.iter().map(|rule| &rule.environments))
+    }
+
+    /// Teams of all its rules, for people.
+    pub fn teams(&self) -> Vec<String> {
+        union(self.rules.iter().map(|rule| &rule.teams))
     }
 
     /// As audit names it.
@@ -87,7 +86,14 @@ fn meet(allowed: &[String], own: &[String]) -> bool {
 /// Whether the caller may know of and use the key at all, whatever its state.
 pub fn may_use(caller: &Caller, body: &KeyBody, defaults: &Defaults) -> bool {
     let (environments, teams) = scope(body, defaults);
-    meet(&environments, &caller.environments) && meet(&teams, &caller.teams)
+    let grants =
+        |rule: &CallerRule| meet(&environments, &rule.environments) && meet(&teams, &rule.teams);
+    caller.rules.iter().any(grants)
+}
+
+fn union<'a>(lists: impl Iterator<Item = &'a Vec<String>>) -> Vec<String> {
+    let names: std::collections::BTreeSet<&String> = lists.flatten().collect();
+    names.into_iter().cloned().collect()
 }
 
 /// Decides one lease.
@@ -169,8 +175,8 @@ pub fn usable_by(body: &KeyBody, rules: &[CallerRule], defaults: &Defaults) -> V
             format!(
                 "agents of uid {} ({}; teams {})",
                 caller.uid,
-                caller.environments.join(", "),
-                caller.teams.join(", ")
+                caller.environments().join(", "),
+                caller.teams().join(", ")
             )
         })
         .collect();
@@ -218,6 +224,43 @@ mod tests {
                 "{allowed:?} {own:?}"
             );
         }
+    }
+
+    #[test]
+    fn rules_of_one_user_grant_each_for_itself() {
+        let rule = |environment: &str, team: &str| CallerRule {
+            uid: 1000,
+            environments: names(&[environment]),
+            teams: names(&[team]),
+        };
+        let rules = [
+            rule("production", "engineering"),
+            rule("development", "data"),
+        ];
+        let caller = Caller::from_rules(&rules, 1000, 1).expect("two rules");
+        let body = |environment: &str, team: &str| KeyBody {
+            provider: "openai".into(),
+            environments: Some(names(&[environment])),
+            teams: Some(names(&[team])),
+            description: String::new(),
+            created_at: 0,
+            current: 0,
+            last_action: String::new(),
+            last_action_at: 0,
+        };
+        let defaults = Defaults::default();
+        assert!(may_use(
+            &caller,
+            &body("production", "engineering"),
+            &defaults
+        ));
+        assert!(may_use(&caller, &body("development", "data"), &defaults));
+        assert!(!may_use(&caller, &body("production", "data"), &defaults));
+        assert!(!may_use(
+            &caller,
+            &body("development", "engineering"),
+            &defaults
+        ));
     }
 
     #[test]

@@ -129,8 +129,8 @@ pub fn agents(daemon: &Daemon) -> Vec<AgentStatus> {
             .map(|(key_id, version)| KeyInUse { key_id, version })
             .collect(),
         instance: hex::encode(one.instance),
-        environments: one.caller.environments,
-        teams: one.caller.teams,
+        environments: one.caller.environments(),
+        teams: one.caller.teams(),
         key_ids: one.key_ids,
     };
     daemon.agents.list().into_iter().map(agent).collect()
@@ -175,6 +175,26 @@ fn notes(daemon: &Daemon, view: &View) -> Vec<String> {
     let mut notes: Vec<String> = daemon.trouble().into_iter().collect();
     if daemon.custodians.margin() == 0 {
         notes.push("margin 0: the next custodian that fails is an outage".to_owned());
+    }
+    if let Ok(ledger) = daemon.ledger()
+        && !ledger.behind().is_empty()
+    {
+        notes.push(format!(
+            "custodians {} do not remember revision {} yet: it is tried again; see the log for why",
+            ledger.behind().join(", "),
+            view.revision
+        ));
+    }
+    let config = daemon.config();
+    let n = config.custodians.len();
+    if 2 * usize::from(config.threshold) <= n {
+        notes.push(format!(
+            "threshold {} of {n}: a quorum may be up that has not seen the last write, so a rollback can go unnoticed; 2t > n prevents that",
+            config.threshold
+        ));
+    }
+    if config.audit.strict {
+        notes.push("[audit] strict = true does not act yet: leases and administrative acts are always durable before their answer, single requests are not recorded".to_owned());
     }
     for (id, key) in &view.keys.0 {
         for (number, version) in key

@@ -56,7 +56,10 @@ fn describe(
     started: Instant,
     finished: bool,
 ) -> ChangeProgress {
-    let leases_end_ms = reach.ends.map_or(0, |ends| {
+    let note = reach.unknown.map_or_else(String::new, |_| {
+        "this daemon was restarted: leases from before may live until then".to_owned()
+    });
+    let leases_end_ms = reach.ends.max(reach.unknown).map_or(0, |ends| {
         let left = ends.saturating_sub(clock::since_boot());
         clock::unix_ms().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     });
@@ -70,5 +73,6 @@ fn describe(
         elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         done: finished,
         missing_custodians: done.missing.clone(),
+        note,
     }
 }

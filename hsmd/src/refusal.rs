@@ -15,6 +15,8 @@ pub enum Code {
     BadRequest,
     /// Such a key, version or session exists already.
     Conflict,
+    /// A provider refused one of our keys; told by agents, answered to nobody.
+    CredentialsRejected,
     /// Fewer than t custodians answer.
     HsmUnavailable,
     /// The key or version was revoked.
@@ -41,6 +43,7 @@ impl Code {
             Code::AuditUnavailable => "audit_unavailable",
             Code::BadRequest => "bad_request",
             Code::Conflict => "conflict",
+            Code::CredentialsRejected => "upstream_credentials_rejected",
             Code::HsmUnavailable => "hsm_unavailable",
             Code::KeyRevoked => "key_revoked",
             Code::NotFound => "not_found",

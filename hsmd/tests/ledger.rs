@@ -76,6 +76,10 @@ fn open(dir: &Path) -> Arc<Mutex<Box<dyn Store>>> {
     )))
 }
 
+fn views() -> tokio::sync::watch::Sender<Arc<hsmd::ledger::View>> {
+    tokio::sync::watch::Sender::default()
+}
+
 fn key(id: &str) -> Change {
     let body = KeyBody {
         provider: "openai".into(),
@@ -99,15 +103,14 @@ async fn a_dropped_commit_is_whole_or_not_there_and_the_next_start_believes_it()
     let custodians = custodians(dir.path()).await;
     let audit = Audit::open(&dir.path().join("audit"), 365).unwrap();
     let store = open(dir.path());
-    let (ledger, _) = Ledger::load(Arc::clone(&store), Arc::clone(&custodians))
+    let (ledger, _) = Ledger::load(Arc::clone(&store), Arc::clone(&custodians), views())
         .await
         .unwrap();
-    let ledger = Arc::new(ledger);
     let event = || Event::new(Category::SecretManagement, "key.add", "ok", "test");
     let (mut dropped, mut finished) = (0, 0);
     for round in 0..120u64 {
         let id = format!("k{round}");
-        let commit = ledger.commit(|_| Ok(key(&id)), &audit, event());
+        let commit = ledger.commit(|_| Ok(key(&id)), &audit, event(), |_| ());
         // From "not begun" to past the end of an undisturbed write, in small steps.
         match tokio::time::timeout(Duration::from_micros(150 * (round % 40)), commit).await {
             Ok(result) => {
@@ -122,7 +125,7 @@ async fn a_dropped_commit_is_whole_or_not_there_and_the_next_start_believes_it()
         }
     }
     ledger
-        .commit(|_| Ok(key("last")), &audit, event())
+        .commit(|_| Ok(key("last")), &audit, event(), |_| ())
         .await
         .unwrap();
     let view = ledger.view();
@@ -132,7 +135,7 @@ async fn a_dropped_commit_is_whole_or_not_there_and_the_next_start_believes_it()
     );
     drop(ledger);
 
-    let (again, _) = Ledger::load(store, custodians).await.unwrap();
+    let (again, _) = Ledger::load(store, custodians, views()).await.unwrap();
     let ids = |view: &hsmd::ledger::View| view.keys.0.keys().cloned().collect::<Vec<_>>();
     assert_eq!(again.view().revision, view.revision);
     assert_eq!(ids(&again.view()), ids(&view));
@@ -145,11 +148,11 @@ async fn a_store_from_before_the_last_write_is_older_and_the_newest_is_believed(
     let audit = Audit::open(&dir.path().join("audit"), 365).unwrap();
     let event = || Event::new(Category::SecretManagement, "key.add", "ok", "test");
     let write = async |id: &str| {
-        let (ledger, _) = Ledger::load(open(dir.path()), Arc::clone(&custodians))
+        let (ledger, _) = Ledger::load(open(dir.path()), Arc::clone(&custodians), views())
             .await
             .unwrap();
-        Arc::new(ledger)
-            .commit(|_| Ok(key(id)), &audit, event())
+        ledger
+            .commit(|_| Ok(key(id)), &audit, event(), |_| ())
             .await
             .unwrap();
     };
@@ -158,12 +161,12 @@ async fn a_store_from_before_the_last_write_is_older_and_the_newest_is_believed(
     std::fs::copy(&file, &copy).unwrap();
     write("two").await;
     assert!(
-        Ledger::load(open(dir.path()), Arc::clone(&custodians))
+        Ledger::load(open(dir.path()), Arc::clone(&custodians), views())
             .await
             .is_ok()
     );
     std::fs::copy(&copy, &file).unwrap();
-    let refused = Ledger::load(open(dir.path()), custodians).await;
+    let refused = Ledger::load(open(dir.path()), custodians, views()).await;
     assert!(
         matches!(
             refused,

@@ -10,12 +10,13 @@ use proto::v1::{
     ListAgentsRequest, ListAgentsResponse, ListCustodiansRequest, ListCustodiansResponse,
     ListKeysRequest, ListKeysResponse, ReloadAgentRequest, ReloadAgentResponse, RevokeKeyRequest,
     RollbackKeyRequest, RotateKeyRequest, ShowKeyRequest, ShowKeyResponse, StatusRequest,
-    StatusResponse, StringList, UnlatchCustodianRequest, UnlatchCustodianResponse,
-    VerifyKeyRequest, VerifyKeyResponse,
+    StatusResponse, StringList, TestKeyRequest, TestKeyResponse, UnlatchCustodianRequest,
+    UnlatchCustodianResponse, VerifyKeyRequest, VerifyKeyResponse,
 };
 use tonic::{Request, Response, Status};
 
-use super::{operator, refused};
+use super::{asker, operator};
+use crate::agents::Addressee;
 use crate::audit::{Category, Event};
 use crate::daemon::Daemon;
 use crate::keys::{self, Policy};
@@ -37,19 +38,33 @@ impl AdminService {
     /// passes: a write that was begun is finished, in the store, on the tokens and in memory. The drain waits for it.
     async fn run<Q, A, W>(
         &self,
+        action: &'static str,
         request: Request<Q>,
         work: impl FnOnce(Arc<Daemon>, String, Q) -> W,
     ) -> Result<A, Status>
     where
+        Q: About,
         A: Send + 'static,
         W: Future<Output = Result<A, Refusal>> + Send + 'static,
     {
-        let daemon = &self.daemon;
-        let actor = operator(daemon, &request).map_err(|refusal| refused(daemon, refusal))?;
-        let work = work(Arc::clone(daemon), actor, request.into_inner());
+        let daemon = Arc::clone(&self.daemon);
+        let (asker, key) = (asker(&request), request.get_ref().key());
+        let work = operator(&daemon, &request)
+            .map(|actor| work(Arc::clone(&daemon), actor, request.into_inner()));
         let watcher = daemon.drain.watcher();
         let done = tokio::spawn(async move {
-            let result = work.await;
+            let result = match work {
+                Ok(work) => work.await,
+                Err(refusal) => Err(refusal),
+            };
+            let result = match result {
+                Ok(answer) => Ok(answer),
+                Err(refusal) => {
+                    let category = Category::SecretManagement;
+                    let key = key.as_deref();
+                    Err(daemon.refused(category, action, &asker, key, refusal).await)
+                }
+            };
             drop(watcher);
             result
         });
@@ -57,37 +72,81 @@ impl AdminService {
             let text = format!("the call ended unexpectedly: {error}");
             Err(Refusal::new(Code::Internal, text))
         });
-        result.map_err(|refusal| refused(daemon, refusal))
+        result.map_err(Status::from)
     }
 
     /// One answer.
     async fn answer<Q, A, W>(
         &self,
+        action: &'static str,
         request: Request<Q>,
         work: impl FnOnce(Arc<Daemon>, String, Q) -> W,
     ) -> Result<Response<A>, Status>
     where
+        Q: About,
         A: Send + 'static,
         W: Future<Output = Result<A, Refusal>> + Send + 'static,
     {
-        self.run(request, work).await.map(Response::new)
+        self.run(action, request, work).await.map(Response::new)
     }
 
     /// A change whose way to the agents is streamed.
     async fn stream<Q, W>(
         &self,
+        action: &'static str,
         request: Request<Q>,
         no_wait: bool,
         work: impl FnOnce(Arc<Daemon>, String, Q) -> W,
     ) -> Result<Response<ProgressStream>, Status>
     where
+        Q: About,
         W: Future<Output = Result<keys::Done, Refusal>> + Send + 'static,
     {
-        let done = self.run(request, work).await?;
+        let done = self.run(action, request, work).await?;
         let stream: ProgressStream =
             Box::pin(progress::follow(Arc::clone(&self.daemon), done, no_wait));
         Ok(Response::new(stream))
     }
+}
+
+/// The key that a request is about, for the audit line of a refusal.
+trait About {
+    fn key(&self) -> Option<String>;
+}
+
+macro_rules! about {
+    ($($request:ident: $key:expr),+ $(,)?) => {$(
+        impl About for $request {
+            fn key(&self) -> Option<String> {
+                let key: fn(&Self) -> Option<String> = $key;
+                key(self)
+            }
+        }
+    )+};
+}
+
+/// The key id inside a sealed key, as far as it parses; believed later or never.
+fn sealed_key(sealed: &[u8]) -> Option<String> {
+    let sealed = custody::SealedKey::parse(sealed).ok()?;
+    let header = custody::Header::parse(&sealed.header).ok()?;
+    Some(header.key_id.to_string())
+}
+
+about! {
+    AddKeyRequest: |request| sealed_key(&request.sealed),
+    DestroyKeyRequest: |request| Some(request.key_id.clone()),
+    ListAgentsRequest: |_| None,
+    ListCustodiansRequest: |_| None,
+    ListKeysRequest: |_| None,
+    ReloadAgentRequest: |_| None,
+    RevokeKeyRequest: |request| Some(request.key_id.clone()),
+    RollbackKeyRequest: |request| Some(request.key_id.clone()),
+    RotateKeyRequest: |request| sealed_key(&request.sealed),
+    ShowKeyRequest: |request| Some(request.key_id.clone()),
+    StatusRequest: |_| None,
+    TestKeyRequest: |request| Some(request.key_id.clone()),
+    UnlatchCustodianRequest: |_| None,
+    VerifyKeyRequest: |request| Some(request.key_id.clone()),
 }
 
 type ProgressStream = Pin<Box<dyn Stream<Item = Result<ChangeProgress, Status>> + Send>>;
@@ -134,7 +193,7 @@ impl Admin for AdminService {
         &self,
         request: Request<AddKeyRequest>,
     ) -> Result<Response<AddKeyResponse>, Status> {
-        self.answer(request, |daemon, actor, request| async move {
+        self.answer("key.add", request, |daemon, actor, request| async move {
             let policy = policy_of(request.policy)?;
             let done = keys::add(
                 &daemon,
@@ -164,7 +223,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        self.answer(request, |daemon, _, _| async move {
+        self.answer("key.list", request, |daemon, _, _| async move {
             let view = daemon.ledger()?.view();
             let keys = view
                 .keys
@@ -184,7 +243,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ShowKeyRequest>,
     ) -> Result<Response<ShowKeyResponse>, Status> {
-        self.answer(request, |daemon, _, request| async move {
+        self.answer("key.show", request, |daemon, _, request| async move {
             let view = daemon.ledger()?.view();
             let key = view.keys.0.get(&request.key_id);
             let key = key.ok_or_else(|| {
@@ -210,7 +269,7 @@ impl Admin for AdminService {
         &self,
         request: Request<VerifyKeyRequest>,
     ) -> Result<Response<VerifyKeyResponse>, Status> {
-        self.answer(request, |daemon, actor, request| async move {
+        self.answer("key.verify", request, |daemon, actor, request| async move {
             verify::verify(&daemon, &actor, &request).await
         })
         .await
@@ -223,9 +282,14 @@ impl Admin for AdminService {
         request: Request<RotateKeyRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
         let no_wait = request.get_ref().no_wait;
-        self.stream(request, no_wait, |daemon, actor, request| async move {
-            keys::rotate(&daemon, &actor, &request.sealed, request.allow_missing).await
-        })
+        self.stream(
+            "key.rotate",
+            request,
+            no_wait,
+            |daemon, actor, request| async move {
+                keys::rotate(&daemon, &actor, &request.sealed, request.allow_missing).await
+            },
+        )
         .await
     }
 
@@ -236,9 +300,14 @@ impl Admin for AdminService {
         request: Request<RollbackKeyRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
         let no_wait = request.get_ref().no_wait;
-        self.stream(request, no_wait, |daemon, actor, request| async move {
-            keys::rollback(&daemon, &actor, &request.key_id).await
-        })
+        self.stream(
+            "key.rollback",
+            request,
+            no_wait,
+            |daemon, actor, request| async move {
+                keys::rollback(&daemon, &actor, &request.key_id).await
+            },
+        )
         .await
     }
 
@@ -249,18 +318,23 @@ impl Admin for AdminService {
         request: Request<RevokeKeyRequest>,
     ) -> Result<Response<ProgressStream>, Status> {
         let no_wait = request.get_ref().no_wait;
-        self.stream(request, no_wait, |daemon, actor, request| async move {
-            let why = reason(&request.reason)?;
-            keys::revoke(
-                &daemon,
-                &actor,
-                &request.key_id,
-                request.version,
-                &why,
-                request.compromised,
-            )
-            .await
-        })
+        self.stream(
+            "key.revoke",
+            request,
+            no_wait,
+            |daemon, actor, request| async move {
+                let why = reason(&request.reason)?;
+                keys::revoke(
+                    &daemon,
+                    &actor,
+                    &request.key_id,
+                    request.version,
+                    &why,
+                    request.compromised,
+                )
+                .await
+            },
+        )
         .await
     }
 
@@ -268,15 +342,19 @@ impl Admin for AdminService {
         &self,
         request: Request<DestroyKeyRequest>,
     ) -> Result<Response<DestroyKeyResponse>, Status> {
-        self.answer(request, |daemon, actor, request| async move {
-            let why = reason(&request.reason)?;
-            let (done, destroyed_versions) =
-                keys::destroy(&daemon, &actor, &request.key_id, request.version, &why).await?;
-            Ok(DestroyKeyResponse {
-                key: present::summary(&daemon, &done.view, &done.key_id),
-                destroyed_versions,
-            })
-        })
+        self.answer(
+            "key.destroy",
+            request,
+            |daemon, actor, request| async move {
+                let why = reason(&request.reason)?;
+                let (done, destroyed_versions) =
+                    keys::destroy(&daemon, &actor, &request.key_id, request.version, &why).await?;
+                Ok(DestroyKeyResponse {
+                    key: present::summary(&daemon, &done.view, &done.key_id),
+                    destroyed_versions,
+                })
+            },
+        )
         .await
     }
 
@@ -284,7 +362,7 @@ impl Admin for AdminService {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        self.answer(request, |daemon, _, _| async move {
+        self.answer("status", request, |daemon, _, _| async move {
             Ok(present::status(&daemon))
         })
         .await
@@ -294,7 +372,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ListCustodiansRequest>,
     ) -> Result<Response<ListCustodiansResponse>, Status> {
-        self.answer(request, |daemon, _, _| async move {
+        self.answer("custodian.list", request, |daemon, _, _| async move {
             Ok(ListCustodiansResponse {
                 custodians: present::custodians(&daemon),
             })
@@ -306,30 +384,34 @@ impl Admin for AdminService {
         &self,
         request: Request<UnlatchCustodianRequest>,
     ) -> Result<Response<UnlatchCustodianResponse>, Status> {
-        self.answer(request, |daemon, actor, request| async move {
-            let one = daemon.custodians.find(&request.id);
-            let one = one.ok_or_else(|| {
-                Refusal::new(
-                    Code::NotFound,
-                    format!(
-                        "there is no custodian {}; tacit custodian list shows all",
-                        request.id
-                    ),
-                )
-            })?;
-            daemon
-                .audit
-                .record(
-                    Event::new(Category::Ceremony, "custodian.unlatch", "ok", actor)
-                        .detail(request.id.clone()),
-                )
-                .await?;
-            one.client.unlatch().await?;
-            daemon.bell.notify_one();
-            Ok(UnlatchCustodianResponse {
-                custodian: Some(present::custodian(one)),
-            })
-        })
+        self.answer(
+            "custodian.unlatch",
+            request,
+            |daemon, actor, request| async move {
+                let one = daemon.custodians.find(&request.id);
+                let one = one.ok_or_else(|| {
+                    Refusal::new(
+                        Code::NotFound,
+                        format!(
+                            "there is no custodian {}; tacit custodian list shows all",
+                            request.id
+                        ),
+                    )
+                })?;
+                daemon
+                    .audit
+                    .record(
+                        Event::new(Category::Ceremony, "custodian.unlatch", "ok", actor)
+                            .detail(request.id.clone()),
+                    )
+                    .await?;
+                one.client.unlatch().await?;
+                daemon.bell.notify_one();
+                Ok(UnlatchCustodianResponse {
+                    custodian: Some(present::custodian(one)),
+                })
+            },
+        )
         .await
     }
 
@@ -337,9 +419,39 @@ impl Admin for AdminService {
         &self,
         request: Request<ListAgentsRequest>,
     ) -> Result<Response<ListAgentsResponse>, Status> {
-        self.answer(request, |daemon, _, _| async move {
+        self.answer("agent.list", request, |daemon, _, _| async move {
             Ok(ListAgentsResponse {
                 agents: present::agents(&daemon),
+            })
+        })
+        .await
+    }
+
+    async fn test_key(
+        &self,
+        request: Request<TestKeyRequest>,
+    ) -> Result<Response<TestKeyResponse>, Status> {
+        self.answer("key.test", request, |daemon, actor, request| async move {
+            let key_id = request.key_id;
+            daemon.ledger()?.view().keys.0.get(&key_id).ok_or_else(|| {
+                let text = format!("there is no key named {key_id}; tacit key list shows all");
+                Refusal::new(Code::NotFound, text)
+            })?;
+            let event = Event::new(Category::SecretManagement, "key.test", "ok", actor);
+            daemon.audit.record(event.key(&key_id)).await?;
+            let who = Addressee {
+                name: request.agent,
+                key: Some(key_id.clone()),
+            };
+            let test = || {
+                let key_id = key_id.clone();
+                proto::v1::command::Kind::TestKey(proto::v1::TestKey { key_id })
+            };
+            let results = daemon.agents.command(&who, test).await;
+            let result =
+                |(agent, ok, detail)| proto::v1::test_key_response::Result { agent, ok, detail };
+            Ok(TestKeyResponse {
+                results: results.into_iter().map(result).collect(),
             })
         })
         .await
@@ -349,38 +461,46 @@ impl Admin for AdminService {
         &self,
         request: Request<ReloadAgentRequest>,
     ) -> Result<Response<ReloadAgentResponse>, Status> {
-        self.answer(request, |daemon, actor, request| async move {
-            daemon
-                .audit
-                .record(
-                    Event::new(Category::Configuration, "agent.reload", "ok", actor)
-                        .detail(request.name.clone()),
-                )
-                .await?;
-            let results = daemon
-                .agents
-                .command(&request.name, || {
-                    proto::v1::command::Kind::Reload(proto::v1::Reload {})
+        self.answer(
+            "agent.reload",
+            request,
+            |daemon, actor, request| async move {
+                daemon
+                    .audit
+                    .record(
+                        Event::new(Category::Configuration, "agent.reload", "ok", actor)
+                            .detail(request.name.clone()),
+                    )
+                    .await?;
+                let results = daemon
+                    .agents
+                    .command(
+                        &Addressee {
+                            name: request.name.clone(),
+                            key: None,
+                        },
+                        || proto::v1::command::Kind::Reload(proto::v1::Reload {}),
+                    )
+                    .await;
+                if results.is_empty() {
+                    return Err(Refusal::new(
+                        Code::NotFound,
+                        format!(
+                            "no agent of that name has a session: {}; tacit agent list shows all",
+                            request.name
+                        ),
+                    ));
+                }
+                let result = |(agent, ok, detail)| proto::v1::reload_agent_response::Result {
+                    agent,
+                    ok,
+                    detail,
+                };
+                Ok(ReloadAgentResponse {
+                    results: results.into_iter().map(result).collect(),
                 })
-                .await;
-            if results.is_empty() {
-                return Err(Refusal::new(
-                    Code::NotFound,
-                    format!(
-                        "no agent of that name has a session: {}; tacit agent list shows all",
-                        request.name
-                    ),
-                ));
-            }
-            let result = |(agent, ok, detail)| proto::v1::reload_agent_response::Result {
-                agent,
-                ok,
-                detail,
-            };
-            Ok(ReloadAgentResponse {
-                results: results.into_iter().map(result).collect(),
-            })
-        })
+            },
+        )
         .await
     }
 }

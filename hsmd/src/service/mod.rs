@@ -17,6 +17,7 @@ use crate::daemon::Daemon;
 use crate::peer::{Incoming, Peer};
 use crate::policy::Caller;
 use crate::refusal::{Code, Refusal};
+use crate::refused::Asker;
 
 /// Longest unary call. Tokens answer within their own deadline of seconds; beyond this the caller has given up.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -32,7 +33,7 @@ impl From<Refusal> for Status {
             Code::StoreRefused | Code::Internal => Grpc::Internal,
             Code::AuditUnavailable | Code::HsmUnavailable => Grpc::Unavailable,
             Code::BadRequest => Grpc::InvalidArgument,
-            Code::Conflict => Grpc::FailedPrecondition,
+            Code::Conflict | Code::CredentialsRejected => Grpc::FailedPrecondition,
             Code::KeyRevoked | Code::PermissionDenied | Code::UpstreamNotAllowed => {
                 Grpc::PermissionDenied
             }
@@ -88,14 +89,13 @@ fn operator<T>(daemon: &Daemon, request: &Request<T>) -> Result<String, Refusal>
     ))
 }
 
-/// Counts a refusal and turns it into a status.
-fn refused(daemon: &Daemon, refusal: Refusal) -> Status {
-    daemon
-        .metrics
-        .refused
-        .with_label_values(&[refusal.code.name()])
-        .inc();
-    refusal.into()
+/// Who asks, for the audit line; a connection without credentials is nobody.
+fn asker<T>(request: &Request<T>) -> Asker {
+    let (uid, pid) = peer(request).map_or((u32::MAX, 0), |peer| (peer.uid, peer.pid));
+    Asker {
+        uid,
+        actor: format!("uid:{uid} pid:{pid}"),
+    }
 }
 
 fn server() -> Server {

@@ -13,11 +13,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::refused;
+use crate::audit::Category;
 use crate::daemon::Daemon;
 use crate::ledger::View;
 use crate::policy::{self, Caller};
 use crate::refusal::{Code, Refusal};
+use crate::refused::Asker;
 
 /// Messages that may wait for a slow agent; a change that does not fit waits for room, and so do its successors.
 const QUEUE: usize = 16;
@@ -42,8 +43,10 @@ pub fn start(
         let drained = watcher.signaled();
         tokio::select! {
             result = follow(&daemon, &caller, from, &to) => if let Err(refusal) = result {
+                let asker = Asker { uid: caller.uid, actor: caller.actor() };
+                let refused = daemon.refused(Category::Identity, "watch", &asker, None, refusal).await;
                 // The peer may be gone already; then nobody needs the reason.
-                let _ = to.send(Err(refused(&daemon, refusal))).await;
+                let _ = to.send(Err(refused.into())).await;
             },
             _ = drained => {}
         }
@@ -153,13 +156,17 @@ fn hear(daemon: &Daemon, session: &[u8; 16], heard: Asked) -> Result<(), Refusal
             ));
         }
         Asked::Ack(ack) => {
-            let in_use = ack
+            // Of what an agent says, only keys that exist count, and no revision of the future.
+            let view = daemon.views.borrow().clone();
+            let known = ack
                 .in_use
                 .into_iter()
                 .take(1024)
+                .filter(|one| view.keys.0.contains_key(&one.key_id))
                 .map(|one| (one.key_id, one.version))
                 .collect();
-            daemon.agents.acknowledge(session, ack.revision, in_use);
+            let revision = ack.revision.min(view.revision);
+            daemon.agents.acknowledge(session, revision, known);
         }
         Asked::Result(result) => {
             // One line for a person, of printable characters: it goes to an operator's terminal.

@@ -11,17 +11,23 @@ use proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{caller, refused, watch};
+use super::{asker, caller, watch};
 use crate::agents::{IDLE, Introduction};
 use crate::audit::{Category, Event};
 use crate::custodians::SessionSeed;
 use crate::daemon::Daemon;
 use crate::policy::{self, Caller};
 use crate::refusal::{Code, Refusal};
+use crate::refused::Asker;
 use crate::{leases, random_id};
 
 /// Key ids that one agent may announce.
 const KEY_IDS_MAX: usize = 256;
+
+/// Rejections that one report may count: a counter that an agent could make jump is no measure.
+const REJECTIONS_MAX: u64 = 10_000;
+/// Rows that one report may have.
+const USAGE_ROWS_MAX: usize = 256;
 
 /// The service.
 pub struct WorkloadService {
@@ -41,30 +47,39 @@ impl Workload for WorkloadService {
         &self,
         request: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionResponse>, Status> {
-        let daemon = &self.daemon;
+        let (daemon, asker) = (&self.daemon, asker(&request));
         let opened = async {
             let caller = caller(daemon, &request)?;
             open_session(daemon, caller, request.into_inner()).await
         };
-        opened
-            .await
-            .map(Response::new)
-            .map_err(|refusal| refused(daemon, refusal))
+        match opened.await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(refusal) => {
+                let refused =
+                    daemon.refused(Category::Identity, "session.open", &asker, None, refusal);
+                Err(refused.await.into())
+            }
+        }
     }
 
     async fn lease(
         &self,
         request: Request<LeaseRequest>,
     ) -> Result<Response<LeaseResponse>, Status> {
-        let daemon = &self.daemon;
+        let (daemon, asker) = (&self.daemon, asker(&request));
+        let request_of = request.get_ref();
         let leased = async {
             let caller = caller(daemon, &request)?;
-            leases::lease(daemon, &caller, request.get_ref()).await
+            leases::lease(daemon, &caller, request_of).await
         };
-        leased
-            .await
-            .map(Response::new)
-            .map_err(|refusal| refused(daemon, refusal))
+        match leased.await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(refusal) => {
+                let key = Some(request_of.key_id.as_str());
+                let refused = daemon.refused(Category::Lease, "lease.refuse", &asker, key, refusal);
+                Err(refused.await.into())
+            }
+        }
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
@@ -73,8 +88,16 @@ impl Workload for WorkloadService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let caller =
-            caller(&self.daemon, &request).map_err(|refusal| refused(&self.daemon, refusal))?;
+        let asker = asker(&request);
+        let caller = match caller(&self.daemon, &request) {
+            Ok(caller) => caller,
+            Err(refusal) => {
+                let refused =
+                    self.daemon
+                        .refused(Category::Identity, "watch", &asker, None, refusal);
+                return Err(refused.await.into());
+            }
+        };
         let stream = watch::start(Arc::clone(&self.daemon), caller, request.into_inner());
         Ok(Response::new(Box::pin(stream)))
     }
@@ -83,16 +106,26 @@ impl Workload for WorkloadService {
         &self,
         request: Request<Streaming<ReportUsageRequest>>,
     ) -> Result<Response<ReportUsageResponse>, Status> {
-        let caller =
-            caller(&self.daemon, &request).map_err(|refusal| refused(&self.daemon, refusal))?;
-        let mut stream = request.into_inner();
-        let mut accepted = 0;
-        while let Some(report) = stream.message().await? {
-            accepted += note_usage(&self.daemon, &caller, &report)
-                .await
-                .map_err(|refusal| refused(&self.daemon, refusal))?;
+        let asker = asker(&request);
+        let reported = async {
+            let caller = caller(&self.daemon, &request)?;
+            let mut stream = request.into_inner();
+            let mut accepted = 0;
+            // A stream that breaks ends the report; what came before it counts.
+            while let Ok(Some(report)) = stream.message().await {
+                accepted += note_usage(&self.daemon, &caller, &report).await?;
+            }
+            Ok(accepted)
+        };
+        match reported.await {
+            Ok(accepted) => Ok(Response::new(ReportUsageResponse { accepted })),
+            Err(refusal) => {
+                let daemon = &self.daemon;
+                let refused =
+                    daemon.refused(Category::Inference, "usage.report", &asker, None, refusal);
+                Err(refused.await.into())
+            }
         }
-        Ok(Response::new(ReportUsageResponse { accepted }))
     }
 }
 
@@ -158,7 +191,7 @@ async fn open_session(
         instance,
         key_ids: request.key_ids,
     };
-    daemon.agents.opened(seed, caller, hello);
+    daemon.agents.opened(seed, caller, hello)?;
     Ok(OpenSessionResponse {
         session_id,
         revision: ledger.view().revision,
@@ -189,7 +222,7 @@ async fn note_usage(
     let view = daemon.ledger()?.view();
     let config = daemon.config();
     let mut accepted = 0;
-    for usage in &report.usage {
+    for usage in report.usage.iter().take(USAGE_ROWS_MAX) {
         let allowed = view
             .keys
             .0
@@ -205,18 +238,20 @@ async fn note_usage(
                 .metrics
                 .credentials_rejected
                 .with_label_values(&[&usage.key_id])
-                .inc_by(usage.credentials_rejected);
+                .inc_by(usage.credentials_rejected.min(REJECTIONS_MAX));
             tracing::warn!(key = %usage.key_id, version = usage.version, times = usage.credentials_rejected, "the provider refuses this key: rotate it");
-            let event = Event::new(
-                Category::Inference,
-                "key.rejected",
-                "upstream_credentials_rejected",
-                caller.actor(),
-            )
-            .key(&usage.key_id)
-            .version(usage.version)
-            .detail(format!("{} times", usage.credentials_rejected));
-            daemon.audit.record(event).await?;
+            // By the door of refusals, which bounds how many lines one agent can cause.
+            let asker = Asker {
+                uid: caller.uid,
+                actor: caller.actor(),
+            };
+            let text = format!("version {}: the provider refused the key", usage.version);
+            let refusal = Refusal::new(Code::CredentialsRejected, text);
+            let key = Some(usage.key_id.as_str());
+            let noted = daemon.refused(Category::Inference, "key.rejected", &asker, key, refusal);
+            if noted.await.code == Code::AuditUnavailable {
+                tracing::error!("a rejected key could not be audited");
+            }
         }
     }
     Ok(accepted)

@@ -43,6 +43,10 @@ pub struct Loaded {
     pub rows: Vec<Row>,
     /// Unix milliseconds of each key's last reported use. Not authenticated: a convenience for people.
     pub last_used: Vec<(String, u64)>,
+    /// Longest life of a lease ever granted, grace included, in milliseconds.
+    pub lease_max_ms: u64,
+    /// Rows of kinds that this build does not know: kind and id.
+    pub unknown: Vec<(String, String)>,
 }
 
 /// One administrative write: all of it or nothing.
@@ -121,6 +125,18 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`]; nothing of the batch was written then.
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Adds MACs over the inventory as it is: a custodian that was down when it was written vouches for it now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn vouch(&mut self, macs: &[Mac]) -> Result<(), StoreError>;
+
+    /// Notes the longest life of a lease ever granted, before such a lease is answered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn note_lease_max(&mut self, lease_max_ms: u64) -> Result<(), StoreError>;
 
     /// Notes when a key was last used.
     ///

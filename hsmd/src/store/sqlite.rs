@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &["
         FOREIGN KEY (kind, id) REFERENCES record (kind, id) ON DELETE CASCADE
     ) STRICT;
     CREATE TABLE last_used (key_id TEXT PRIMARY KEY, unix_ms INTEGER NOT NULL) STRICT;
+    CREATE TABLE lease_max (one INTEGER PRIMARY KEY CHECK (one = 1), ms INTEGER NOT NULL) STRICT;
 "];
 
 /// A store in one file.
@@ -193,6 +194,7 @@ impl Sqlite {
         for row in rows {
             let (kind, id, record) = row?;
             let Some(known) = Kind::from_name(&kind) else {
+                loaded.unknown.push((kind, id));
                 continue;
             };
             let macs = macs
@@ -212,6 +214,9 @@ impl Sqlite {
             Ok((row.get(0)?, row.get::<_, i64>(1)?.try_into().unwrap_or(0)))
         })?;
         loaded.last_used = used.collect::<Result<_, _>>()?;
+        let mut query = self.connection.prepare("SELECT ms FROM lease_max")?;
+        let longest: Option<i64> = query.query_map([], |row| row.get(0))?.next().transpose()?;
+        loaded.lease_max_ms = longest.and_then(|ms| ms.try_into().ok()).unwrap_or(0);
         Ok(loaded)
     }
 
@@ -271,6 +276,27 @@ impl Store for Sqlite {
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
         self.write(batch)
+            .map_err(|error| self.named("write", &error))
+    }
+
+    fn vouch(&mut self, macs: &[Mac]) -> Result<(), StoreError> {
+        let result = macs.iter().try_for_each(|mac| {
+            self.connection
+                .execute(
+                    "INSERT OR REPLACE INTO inventory_mac (custodian, mac) VALUES (?1, ?2)",
+                    params![mac.custodian, mac.mac],
+                )
+                .map(|_| ())
+        });
+        result.map_err(|error| self.named("write", &error))
+    }
+
+    fn note_lease_max(&mut self, lease_max_ms: u64) -> Result<(), StoreError> {
+        let ms = i64::try_from(lease_max_ms).unwrap_or(i64::MAX);
+        let put = "INSERT OR REPLACE INTO lease_max (one, ms) VALUES (1, ?1)";
+        let result = self.connection.execute(put, params![ms]);
+        result
+            .map(|_| ())
             .map_err(|error| self.named("write", &error))
     }
 
