@@ -425,6 +425,32 @@ async fn an_input_that_killed_twice_is_refused_and_its_neighbour_is_not() {
     rig.delivers(&held).await;
 }
 
+/// A token that hangs for everyone says nothing about the row that was in work: when it is well again, so is the row.
+#[tokio::test]
+async fn an_outage_of_the_token_is_not_blamed_on_the_rows_that_were_in_work() {
+    let (rig, held) = Rig::initialised().await;
+    for fault in ["C_UnwrapKey hang", "C_UnwrapKey crash"] {
+        rig.script(fault);
+        // The first death meets the row in work; in the second process the self-test already fails.
+        for _ in 0..2 {
+            rig.up().await;
+            let pid = rig.pid_after(None).await;
+            let error = rig
+                .client
+                .deliver(&SESSION, held.stored.row())
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(error.class, ErrorClass::Lost | ErrorClass::Timeout),
+                "{fault}: {error}"
+            );
+            rig.pid_after(Some(pid)).await;
+        }
+        rig.script("");
+        rig.delivers_again(&held).await;
+    }
+}
+
 #[tokio::test]
 async fn a_token_that_is_taken_away_is_missed_and_comes_back() {
     let (rig, held) = Rig::initialised().await;

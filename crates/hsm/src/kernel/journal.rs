@@ -1,29 +1,72 @@
 //! Which input was being worked on when the process died, so that no input kills the token twice and gets a third chance.
 //!
 //! Before the token sees an input its hash is written to a small file; a process that starts and finds one there knows what
-//! killed its predecessor. An input that was merely in the way of a SIGKILL clears itself by succeeding once. The file is in
-//! the page cache, not synced: it must survive the process, not the machine.
+//! was in work when its predecessor died. That alone proves nothing: a token that hangs for everyone kills processes, too,
+//! and the rows that were in work are innocent. So the death counts only once the next process has passed its self-test;
+//! when that process dies or fails before, the token was sick and the input is acquitted. An input that was merely in the
+//! way of a SIGKILL clears itself by succeeding once, and a refusal ends by itself after some minutes (longer each time).
+//! The files are in the page cache, not synced: they must survive the process, not the machine.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use custody::sha256;
 
 /// Deaths after which an input is refused.
 const DEATHS_MAX: u8 = 2;
+/// How long an input is refused after its second death, in seconds; each further death doubles that.
+const REFUSED_FOR: u64 = 5 * 60;
+/// Doublings: at most about five hours.
+const DOUBLINGS_MAX: u8 = 6;
 /// Suspects remembered; the oldest gives way. An attacker who can name inputs at all can only push out suspects of his own.
 const SUSPECTS_MAX: usize = 64;
-const ENTRY: usize = 33;
-const IDLE: [u8; 32] = [0; 32];
+const ENTRY: usize = 41;
+const CURRENT: usize = 33;
+
+/// What the file says about the input that it names. One byte, written together with the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is in work.
+    Idle = 0,
+    /// The token is working on it.
+    Working = 1,
+    /// A process died with it; the next one has not passed its self-test yet.
+    Accused = 2,
+    /// That next process is asking the token for something. If it dies now, the token is sick.
+    Trial = 3,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Suspect {
+    input: [u8; 32],
+    deaths: u8,
+    /// When it killed last, in seconds since 1970.
+    last: u64,
+}
+
+impl Suspect {
+    fn is_refused(&self, now: u64) -> bool {
+        let doublings = self.deaths.saturating_sub(DEATHS_MAX).min(DOUBLINGS_MAX);
+        // A clock that was set back gives the input one more try, as the end of the time does.
+        self.deaths >= DEATHS_MAX
+            && now
+                .checked_sub(self.last)
+                .is_some_and(|age| age < REFUSED_FOR << doublings)
+    }
+}
 
 /// The journal of one token process.
 #[derive(Debug)]
 pub struct Journal {
     /// `None` in tests of the kernel alone.
     files: Option<(File, File)>,
-    suspects: Vec<([u8; 32], u8)>,
+    suspects: Vec<Suspect>,
+    /// What was in work when the last process died, until this one's self-test decides.
+    accused: Option<[u8; 32]>,
+    working: Option<[u8; 32]>,
 }
 
 impl Journal {
@@ -33,10 +76,12 @@ impl Journal {
         Journal {
             files: None,
             suspects: Vec::new(),
+            accused: None,
+            working: None,
         }
     }
 
-    /// Opens the journal in this directory and takes note of what killed the last process, if anything did.
+    /// Opens the journal in this directory and takes note of what was in work when the last process died, if anything was.
     ///
     /// # Errors
     /// The files cannot be read or written.
@@ -50,15 +95,18 @@ impl Journal {
                 .mode(0o600)
                 .open(directory.join(name))
         };
-        let (current, list) = (open("current-input")?, open("suspect-inputs")?);
+        let (current, list) = (open("input-in-work")?, open("suspects")?);
+        let left = read_current(&current)?;
         let mut journal = Journal {
             suspects: read_suspects(&list)?,
             files: Some((current, list)),
+            accused: None,
+            working: None,
         };
-        if let Some(culprit) = journal.interrupted()? {
-            journal.blame(culprit);
-            journal.save()?;
-            journal.write_current(&IDLE)?;
+        if let Some((stage, input)) = left {
+            // The process before this one died on trial: the token failed it without any input.
+            journal.accused = (stage != Stage::Trial).then_some(input);
+            journal.write_accused(Stage::Accused)?;
         }
         Ok(journal)
     }
@@ -72,26 +120,73 @@ impl Journal {
         sha256(&input)
     }
 
-    /// Whether this input killed the token process often enough to be refused.
+    /// Whether this input killed the token process often enough, and lately enough, to be refused.
     #[must_use]
     pub fn is_poisoned(&self, input: &[u8; 32]) -> bool {
+        self.is_poisoned_at(input, seconds())
+    }
+
+    fn is_poisoned_at(&self, input: &[u8; 32], now: u64) -> bool {
         self.suspects
             .iter()
-            .any(|(suspect, deaths)| suspect == input && *deaths >= DEATHS_MAX)
+            .any(|suspect| suspect.input == *input && suspect.is_refused(now))
+    }
+
+    /// The token is about to be asked for something, whatever it is: from here on a death is the token's, not the input's.
+    pub fn enter(&self) {
+        if self.accused.is_some() {
+            let _ = self.write_accused(Stage::Trial);
+        }
+    }
+
+    /// It answered: a process that is ended while it waits for requests decides nothing.
+    pub fn leave(&self) {
+        if self.accused.is_some() {
+            let _ = self.write_accused(Stage::Accused);
+        }
+    }
+
+    /// This process has passed its self-test: the token is well, and the death counts.
+    pub fn convict(&mut self) {
+        self.convict_at(seconds());
+    }
+
+    fn convict_at(&mut self, now: u64) {
+        if let Some(culprit) = self.accused.take() {
+            self.blame(culprit, now);
+            let _ = self.save();
+            let _ = self.write(Stage::Idle, &[0; 32]);
+        }
+    }
+
+    /// The token does not work for this process either: the death says nothing about the input.
+    pub fn acquit(&mut self) {
+        if self.accused.take().is_some() {
+            let _ = self.write(Stage::Idle, &[0; 32]);
+        }
     }
 
     /// Notes that the token is about to see this input. A journal that cannot be written costs the protection, not the request.
     pub fn begin(&mut self, input: &[u8; 32]) {
-        let _ = self.write_current(input);
+        self.working = Some(*input);
+        let _ = self.write(Stage::Working, input);
+    }
+
+    /// Notes that the token is being brought back before it sees the input again; returns the input for the next [`Journal::begin`].
+    pub fn pause(&mut self) -> Option<[u8; 32]> {
+        let input = self.working.take()?;
+        let _ = self.write(Stage::Idle, &[0; 32]);
+        Some(input)
     }
 
     /// Notes that the token survived it.
     pub fn end(&mut self, input: &[u8; 32]) {
-        let _ = self.write_current(&IDLE);
+        self.working = None;
+        let _ = self.write(Stage::Idle, &[0; 32]);
         if let Some(at) = self
             .suspects
             .iter()
-            .position(|(suspect, _)| suspect == input)
+            .position(|suspect| suspect.input == *input)
         {
             self.suspects.remove(at);
             let _ = self.save();
@@ -103,42 +198,51 @@ impl Journal {
     /// # Errors
     /// The file cannot be written.
     pub fn forgive(&mut self) -> io::Result<()> {
+        self.acquit();
         self.suspects.clear();
         self.save()
     }
 
-    fn interrupted(&self) -> io::Result<Option<[u8; 32]>> {
-        let Some((current, _)) = &self.files else {
-            return Ok(None);
-        };
-        let mut input = IDLE;
-        match current.read_exact_at(&mut input, 0) {
-            Ok(()) => Ok((input != IDLE).then_some(input)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn blame(&mut self, culprit: [u8; 32]) {
-        if let Some((_, deaths)) = self
+    fn blame(&mut self, culprit: [u8; 32], now: u64) {
+        if let Some(suspect) = self
             .suspects
             .iter_mut()
-            .find(|(suspect, _)| *suspect == culprit)
+            .find(|suspect| suspect.input == culprit)
         {
-            *deaths = deaths.saturating_add(1);
+            // One death long ago is no pattern together with one of today.
+            let recent = now
+                .checked_sub(suspect.last)
+                .is_some_and(|age| age < REFUSED_FOR);
+            if suspect.deaths >= DEATHS_MAX || recent {
+                suspect.deaths = suspect.deaths.saturating_add(1);
+            }
+            suspect.last = now;
             return;
         }
         if self.suspects.len() >= SUSPECTS_MAX {
             self.suspects.remove(0);
         }
-        self.suspects.push((culprit, 1));
+        self.suspects.push(Suspect {
+            input: culprit,
+            deaths: 1,
+            last: now,
+        });
     }
 
-    fn write_current(&self, input: &[u8; 32]) -> io::Result<()> {
-        match &self.files {
-            Some((current, _)) => current.write_all_at(input, 0),
-            None => Ok(()),
+    fn write_accused(&self, stage: Stage) -> io::Result<()> {
+        match &self.accused {
+            Some(input) => self.write(stage, input),
+            None => self.write(Stage::Idle, &[0; 32]),
         }
+    }
+
+    fn write(&self, stage: Stage, input: &[u8; 32]) -> io::Result<()> {
+        let Some((current, _)) = &self.files else {
+            return Ok(());
+        };
+        let mut bytes = [stage as u8; CURRENT];
+        bytes[1..].copy_from_slice(input);
+        current.write_all_at(&bytes, 0)
     }
 
     fn save(&self) -> io::Result<()> {
@@ -146,16 +250,38 @@ impl Journal {
             return Ok(());
         };
         let mut bytes = Vec::with_capacity(self.suspects.len() * ENTRY);
-        for (suspect, deaths) in &self.suspects {
-            bytes.extend_from_slice(suspect);
-            bytes.push(*deaths);
+        for suspect in &self.suspects {
+            bytes.extend_from_slice(&suspect.input);
+            bytes.push(suspect.deaths);
+            bytes.extend_from_slice(&suspect.last.to_be_bytes());
         }
         list.write_all_at(&bytes, 0)?;
         list.set_len(bytes.len() as u64)
     }
 }
 
-fn read_suspects(mut list: &File) -> io::Result<Vec<([u8; 32], u8)>> {
+fn seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn read_current(current: &File) -> io::Result<Option<(Stage, [u8; 32])>> {
+    let mut bytes = [0; CURRENT];
+    match current.read_exact_at(&mut bytes, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut input = [0; 32];
+    input.copy_from_slice(&bytes[1..]);
+    let stage = [Stage::Working, Stage::Accused, Stage::Trial]
+        .into_iter()
+        .find(|stage| *stage as u8 == bytes[0]);
+    Ok(stage.map(|stage| (stage, input)))
+}
+
+fn read_suspects(mut list: &File) -> io::Result<Vec<Suspect>> {
     let mut bytes = Vec::new();
     list.by_ref()
         .take((SUSPECTS_MAX * ENTRY) as u64)
@@ -163,7 +289,13 @@ fn read_suspects(mut list: &File) -> io::Result<Vec<([u8; 32], u8)>> {
     // A cut-off last entry (the machine died in between) is dropped: it costs one more death.
     let entries = bytes.chunks_exact(ENTRY);
     Ok(entries
-        .filter_map(|entry| Some((*entry.first_chunk()?, *entry.last()?)))
+        .filter_map(|entry| {
+            Some(Suspect {
+                input: *entry.first_chunk()?,
+                deaths: *entry.get(32)?,
+                last: u64::from_be_bytes(*entry.last_chunk()?),
+            })
+        })
         .collect())
 }
 
@@ -172,46 +304,117 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    /// A process whose token is well.
+    fn well(directory: &Path) -> Journal {
+        let mut journal = Journal::open(directory).unwrap();
+        journal.enter();
+        journal.convict();
+        journal.leave();
+        journal
+    }
+
     #[test]
     fn an_input_that_was_in_work_at_two_deaths_is_poisoned_and_its_neighbour_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let killer = Journal::name(1, b"killer");
         for deaths in 0..2 {
-            let mut journal = Journal::open(directory.path()).unwrap();
+            let mut journal = well(directory.path());
             assert!(!journal.is_poisoned(&killer), "after {deaths} deaths");
             journal.begin(&killer);
         }
-        let mut journal = Journal::open(directory.path()).unwrap();
+        let mut journal = well(directory.path());
         assert!(journal.is_poisoned(&killer));
         assert!(!journal.is_poisoned(&Journal::name(1, b"neighbour")));
         assert!(!journal.is_poisoned(&Journal::name(2, b"killer")));
         drop(journal);
-        journal = Journal::open(directory.path()).unwrap();
+        journal = well(directory.path());
         assert!(
             journal.is_poisoned(&killer),
             "it survives an orderly restart"
         );
         journal.forgive().unwrap();
+        assert!(!well(directory.path()).is_poisoned(&killer));
+    }
+
+    #[test]
+    fn a_death_before_the_next_self_test_acquits_and_an_idle_end_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let input = Journal::name(1, b"input");
+        for _ in 0..4 {
+            well(directory.path()).begin(&input);
+            // The next process dies while the token is being reached.
+            Journal::open(directory.path()).unwrap().enter();
+        }
+        assert!(!well(directory.path()).is_poisoned(&input));
+        for _ in 0..4 {
+            well(directory.path()).begin(&input);
+            Journal::open(directory.path()).unwrap().acquit();
+        }
+        assert!(!well(directory.path()).is_poisoned(&input));
+        for _ in 0..2 {
+            well(directory.path()).begin(&input);
+            let journal = Journal::open(directory.path()).unwrap();
+            journal.enter();
+            journal.leave();
+        }
+        assert!(well(directory.path()).is_poisoned(&input));
+    }
+
+    #[test]
+    fn a_refusal_ends_by_itself_later_each_time() {
+        let mut journal = Journal::forgetful();
+        let input = Journal::name(1, b"input");
+        let dies = |journal: &mut Journal, now| {
+            journal.accused = Some(input);
+            journal.convict_at(now);
+        };
+        dies(&mut journal, 1000);
+        dies(&mut journal, 1000 + REFUSED_FOR);
         assert!(
-            !Journal::open(directory.path())
-                .unwrap()
-                .is_poisoned(&killer)
+            !journal.is_poisoned_at(&input, 1000 + REFUSED_FOR),
+            "two single deaths"
         );
+        let mut now = 10_000;
+        dies(&mut journal, now);
+        dies(&mut journal, now);
+        for doublings in 0..3 {
+            let end = now + (REFUSED_FOR << doublings);
+            assert!(journal.is_poisoned_at(&input, now));
+            assert!(journal.is_poisoned_at(&input, end - 1));
+            assert!(!journal.is_poisoned_at(&input, end));
+            now = end;
+            dies(&mut journal, now);
+        }
+        assert!(
+            !journal.is_poisoned_at(&input, 0),
+            "a clock that was set back"
+        );
+        journal.end(&input);
+        assert!(!journal.is_poisoned_at(&input, now), "a success clears it");
     }
 
     #[test]
     fn an_innocent_input_clears_itself() {
         let directory = tempfile::tempdir().unwrap();
         let innocent = Journal::name(1, b"innocent");
-        Journal::open(directory.path()).unwrap().begin(&innocent);
-        let mut journal = Journal::open(directory.path()).unwrap();
+        well(directory.path()).begin(&innocent);
+        let mut journal = well(directory.path());
         journal.begin(&innocent);
         journal.end(&innocent);
-        Journal::open(directory.path()).unwrap().begin(&innocent);
-        assert!(
-            !Journal::open(directory.path())
-                .unwrap()
-                .is_poisoned(&innocent)
-        );
+        well(directory.path()).begin(&innocent);
+        assert!(!well(directory.path()).is_poisoned(&innocent));
+    }
+
+    #[test]
+    fn nothing_is_blamed_while_the_token_is_brought_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let input = Journal::name(1, b"input");
+        for _ in 0..2 {
+            let mut journal = well(directory.path());
+            journal.begin(&input);
+            assert_eq!(journal.pause(), Some(input));
+        }
+        assert!(!well(directory.path()).is_poisoned(&input));
+        assert_eq!(well(directory.path()).pause(), None);
     }
 }

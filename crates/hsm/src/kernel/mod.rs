@@ -1,7 +1,7 @@
 //! The policy kernel: what a token process does with each request. Pure over `trait Hsm`.
 //!
 //! The rules, each in one place: points are parsed before the token sees them; a row's MAC is verified before its share is
-//! unwrapped; a revoked version is never ingested or delivered; an input that killed the process twice is refused; a failure
+//! unwrapped; a revoked version is never ingested or delivered; an input that killed the process twice is refused for a while; a failure
 //! is retried at most once, after what the token's answer called for; and when it could be the token or the input, a
 //! self-test decides. No method here can return a share, since `trait Hsm` has none that does.
 
@@ -80,7 +80,10 @@ impl<H: Hsm> Kernel<H> {
 
     /// Does what the request asks. Never panics on a request, whatever it holds.
     pub fn handle(&mut self, request: &Request<'_>) -> Answer {
-        self.dispatch(request).unwrap_or_else(Answer::Failed)
+        self.journal.enter();
+        let answer = self.dispatch(request).unwrap_or_else(Answer::Failed);
+        self.journal.leave();
+        answer
     }
 
     fn dispatch(&mut self, request: &Request<'_>) -> Result<Answer, HsmError> {
@@ -182,12 +185,18 @@ impl<H: Hsm> Kernel<H> {
         };
         match fault.reaction {
             Reaction::NewSession | Reaction::LogIn | Reaction::Reinitialise => {
+                // What happens while the token is brought back is not the input's doing.
+                let input = self.journal.pause();
                 self.hsm
                     .recover(fault.reaction)
                     .map_err(|fault| fault.error)?;
                 if fault.reaction == Reaction::Reinitialise {
                     // Another token may sit there now: nothing that was read from the old one is believed.
                     self.forget();
+                }
+                if let Some(input) = input {
+                    self.settle().map_err(|fault| fault.error)?;
+                    self.journal.begin(&input);
                 }
                 work(self).map_err(|fault| fault.error)
             }
@@ -246,8 +255,15 @@ impl<H: Hsm> Kernel<H> {
             self.own()?;
             self.self_test()?;
             self.proven = true;
+            self.journal.convict();
         }
         Ok(&mut self.hsm)
+    }
+
+    /// All that can fail without an input: reach the token, prove it, read what it remembers.
+    fn settle(&mut self) -> Outcome<()> {
+        self.prove()?;
+        self.state().map(|_| ())
     }
 
     fn state(&mut self) -> Outcome<&State> {

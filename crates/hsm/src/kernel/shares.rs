@@ -266,14 +266,19 @@ impl<H: Hsm> Kernel<H> {
         Ok(done)
     }
 
-    /// Runs work on an input that could kill the token, with the journal around it.
+    /// Runs work on an input that could kill the token, with the journal around it. The token shows first that it works
+    /// without the input: an outage must not be blamed on whatever happened to be asked for.
     fn guarded<T>(
         &mut self,
         input: [u8; 32],
         work: impl FnMut(&mut Self) -> Outcome<T>,
     ) -> Result<T, HsmError> {
+        if let Err(error) = self.retry(Self::settle) {
+            self.journal.acquit();
+            return Err(error);
+        }
         if self.journal.is_poisoned(&input) {
-            let text = "this input was in work both times when the token process died, and is refused; `tacit custodian unlatch` gives it another chance";
+            let text = "this input was in work both times when the token process died, and is refused for some minutes; `tacit custodian unlatch` gives it another chance now";
             return Err(HsmError::new(ErrorClass::Poisoned, text));
         }
         self.journal.begin(&input);
