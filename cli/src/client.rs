@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use crate::failure::Refusal;
+use crate::place;
 
 /// Longest wait for the answer to one call. Three tokens that restart, one after another, fit; a person still waits.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -39,16 +39,17 @@ pub(crate) enum ConnectError {
     /// The file system says no.
     #[error("this user may not connect to {0}")]
     Denied(PathBuf),
-    /// Somebody else listens there.
+    /// Somebody listens there who may be anybody.
     #[error(
-        "the process on {path} runs as uid {peer}, which is neither root, nor this user, nor the socket's owner: \
-         nothing was sent to it"
+        "uid {peer}, neither root nor this user, listens on {path}, and {rule}: nothing was sent there"
     )]
     Stranger {
         /// The socket.
         path: PathBuf,
         /// Who listens.
         peer: u32,
+        /// Why that need not be the daemon.
+        rule: String,
     },
     /// Anything else.
     #[error("cannot connect to {path}")]
@@ -86,7 +87,7 @@ impl ConnectError {
                     .to_owned()
             }
             Self::Stranger { path, .. } => {
-                format!("find out who it is (ss -xlp src {}), before anything else", path.display())
+                format!("find out who it is (ss -xlp src {}), before anything else; hsmd refuses to listen in such a place", path.display())
             }
             Self::Connect { .. } | Self::Handshake { .. } => "tacit doctor".to_owned(),
             Self::Slow(_) => "see its log: journalctl -u hsmd".to_owned(),
@@ -154,19 +155,15 @@ fn check_peer(path: &Path, stream: &UnixStream) -> Result<u32, ConnectError> {
         source,
     };
     let peer = stream.peer_cred().map_err(failed)?.uid();
-    let owner = std::fs::metadata(path).map_err(failed)?.uid();
-    if is_trusted(peer, nix::unistd::geteuid().as_raw(), owner) {
-        Ok(peer)
-    } else {
-        Err(ConnectError::Stranger {
+    let place = place::look(path).map_err(failed)?;
+    match place.judge(peer, nix::unistd::geteuid().as_raw()) {
+        Ok(()) => Ok(peer),
+        Err(rule) => Err(ConnectError::Stranger {
             path: path.to_owned(),
             peer,
-        })
+            rule,
+        }),
     }
-}
-
-fn is_trusted(peer: u32, own: u32, owner: u32) -> bool {
-    peer == 0 || peer == own || peer == owner
 }
 
 async fn channel(stream: UnixStream) -> Result<Channel, tonic::transport::Error> {
@@ -211,14 +208,6 @@ impl Daemon {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn root_oneself_and_the_sockets_owner_are_believed_and_nobody_else() {
-        assert!(is_trusted(0, 1000, 998));
-        assert!(is_trusted(1000, 1000, 998));
-        assert!(is_trusted(998, 1000, 998));
-        assert!(!is_trusted(1001, 1000, 998));
-    }
 
     #[tokio::test]
     async fn a_missing_socket_is_told_from_one_without_a_listener() {

@@ -21,6 +21,7 @@ mod files;
 mod key;
 mod launch;
 mod output;
+mod place;
 mod sealer;
 mod ssh_agent;
 mod status;
