@@ -7,7 +7,7 @@ use crate::Answer;
 use crate::args::CustodianVerb;
 use crate::client::{self, unary};
 use crate::config::Paths;
-use crate::output::{Output, fields, table};
+use crate::output::{Output, clean, fields, table};
 
 /// `tacit custodian …`
 pub(crate) async fn run(verb: CustodianVerb, paths: &Paths, output: &Output) -> Answer {
@@ -30,7 +30,7 @@ pub(crate) async fn run(verb: CustodianVerb, paths: &Paths, output: &Output) -> 
                     .collect();
                 anyhow::anyhow!(
                     "there is no custodian {id}; there are: {}",
-                    known.join(", ")
+                    clean(&known.join(", "))
                 )
             })?;
             output.result(&render_one(one), &to_json(one));

@@ -2,6 +2,8 @@
 
 use tonic::Code;
 
+use crate::output::clean;
+
 /// The command line parsed, but does not make sense here; exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -29,8 +31,8 @@ impl Refusal {
             said => said,
         };
         Self {
-            code: named.map_or_else(|| code_name(status.code()).to_owned(), str::to_owned),
-            message: message.to_owned(),
+            code: named.map_or_else(|| code_name(status.code()).to_owned(), clean),
+            message: clean(message), // one line: a second one could look like a next step of ours
             grpc: status.code(),
         }
     }

@@ -30,21 +30,21 @@ impl Output {
     pub(crate) fn result(&self, text: &str, json: &Value) {
         match self.form {
             Form::Table => self.text(text),
-            Form::Json => self.text(&json.to_string()),
+            Form::Json => self.text(&json_line(json)),
         }
     }
 
-    /// Text on stdout as it is, with one line end behind it.
+    /// Text on stdout, with one line end behind it.
     pub(crate) fn text(&self, text: &str) {
         let mut out = io::stdout().lock();
         // A reader that went away (`| head`) is no failure of the command.
-        let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
+        let _ = writeln!(out, "{}", clean_block(text).trim_end_matches('\n'));
         let _ = out.flush();
     }
 
     /// A remark for people, on stderr in both forms.
     pub(crate) fn note(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", clean_block(text));
     }
 
     /// A change in progress: shown to a person who waits, not to a script.
@@ -76,7 +76,7 @@ impl Output {
         let message = chain(error);
         if self.is_json() {
             let document = json!({"error": {"code": code, "message": message, "next": next}});
-            self.note(&document.to_string());
+            self.note(&json_line(&document));
         } else {
             self.note(&format!("tacit: {message}"));
             if let Some(next) = next {
@@ -127,10 +127,38 @@ pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
     pairs.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Text that came from elsewhere, without anything that moves a terminal's cursor or fakes a line.
+/// One line of text that came from elsewhere, without anything that moves a terminal's cursor or fakes a line.
 pub(crate) fn clean(text: &str) -> String {
-    let keep = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let keep = |c: char| if shows_as_itself(c) { c } else { '\u{fffd}' };
     text.chars().map(keep).collect()
+}
+
+/// What is about to be printed, whoever wrote it: everything goes through here, and only line ends survive beside what
+/// [`clean`] keeps. Text from elsewhere was cleaned as a line before it became part of a block.
+fn clean_block(text: &str) -> String {
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON in one line that a terminal shows as it is: in strings, the only place for them, escapes mean the same.
+fn json_line(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        if shows_as_itself(c) {
+            line.push(c);
+        } else {
+            let units = c.encode_utf16(&mut [0; 2]).to_vec();
+            line.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    line
+}
+
+/// Whether a person who reads `c` on a terminal sees exactly that; the rule that custody has for a token's label.
+fn shows_as_itself(c: char) -> bool {
+    let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}');
+    !c.is_control() && !invisible
 }
 
 /// `["a", "b"]` as `a, b`; nothing as a dash.
@@ -200,6 +228,28 @@ mod tests {
         let text = table(&["KEY"], &rows);
         assert_eq!(text.lines().count(), 2);
         assert!(!text.contains('\u{1b}'));
+    }
+
+    /// Moves the cursor, in one byte or two; breaks the line; turns the direction of writing; is not seen at all.
+    const TRICKS: [char; 9] = [
+        '\u{1b}', '\u{9b}', '\u{7f}', '\r', '\u{85}', '\u{2028}', '\u{202e}', '\u{2066}',
+        '\u{200b}',
+    ];
+
+    #[test]
+    fn what_does_not_show_as_itself_is_replaced_on_lines_and_escaped_in_json() {
+        let text: String = TRICKS.iter().collect();
+        assert_eq!(
+            clean(&format!("a{text}b\n")),
+            format!("a{}b\u{fffd}", "\u{fffd}".repeat(9))
+        );
+        assert_eq!(clean_block("one\ntwo\u{1b}[2K\n"), "one\ntwo\u{fffd}[2K\n");
+        assert_eq!(clean("schlüssel 鍵 🔑"), "schlüssel 鍵 🔑");
+        let value = json!({"detail": format!("{text}\u{e0041}ü")});
+        let line = json_line(&value);
+        assert!(line.chars().all(shows_as_itself), "{line:?}");
+        let back: Value = serde_json::from_str(&line).expect("still JSON");
+        assert_eq!(back, value);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
+use crate::output::clean;
+
 /// Longest line read without echo; longer ones are refused by the rule for credentials.
 const LINE_MAX_BYTES: usize = 8 * 1024 + 2;
 
@@ -33,7 +35,7 @@ fn open(otherwise: &'static str) -> Result<File, TerminalError> {
 /// Goes on when the person types `yes`. `otherwise` names the option that answers where there is no terminal.
 pub(crate) fn confirm(question: &str, otherwise: &'static str) -> Result<(), TerminalError> {
     let mut terminal = open(otherwise)?;
-    write!(terminal, "{question} [yes/no] ").map_err(TerminalError::Read)?;
+    write!(terminal, "{} [yes/no] ", clean(question)).map_err(TerminalError::Read)?;
     let line = read_line(&mut terminal)?;
     match line.trim_ascii() {
         b"yes" | b"y" => Ok(()),

@@ -16,7 +16,7 @@ use crate::client;
 use crate::config::Paths;
 use crate::failure::Usage;
 use crate::files::{self, FileError};
-use crate::output::{Output, table};
+use crate::output::{Output, clean, table};
 use crate::terminal;
 
 /// Why the trust file is of no use.
@@ -139,7 +139,7 @@ pub(crate) fn presented(status: &StatusResponse) -> anyhow::Result<Vec<SignedDes
             SignedDescriptor::parse(&one.descriptor).with_context(|| {
                 format!(
                     "the daemon presents a bad descriptor for custodian {}",
-                    one.id
+                    clean(&one.id)
                 )
             })
         })

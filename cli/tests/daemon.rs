@@ -112,9 +112,100 @@ async fn a_revoke_tells_its_reach_and_a_cut_stream_is_a_failure() {
         let output = desk.run(&["key", "revoke", "openai-prod"], "").await;
         let said = text(&output);
         let line = "acknowledged 12 of 14 in 3 ms; 2 not connected, their leases end by 00:00:01";
-        assert!(said.contains(line), "{said}");
+        assert!(said.lines().any(|own| own == line), "{said}");
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert_eq!(said.contains("the last lease has ended"), last, "{said}");
         assert_eq!(said.contains("revision 7"), !last, "{said}");
+    }
+}
+
+/// Erases the line above, then claims something else; with a faked next step in a line of its own.
+const TRICK: &str = "\u{1b}[1A\u{1b}[2Kall is well\u{202e}\n  next: tacit key verify k\u{9b}2K";
+
+fn assert_tame(output: &std::process::Output) {
+    let said = text(output);
+    let tame = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
+    assert!(said.chars().all(tame), "{said:?}");
+    assert!(said.contains("all is well"), "{said}");
+    assert!(
+        !said
+            .lines()
+            .any(|line| line.starts_with("  next: tacit key verify")),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_that_the_daemon_says_moves_the_cursor_or_fakes_a_line() {
+    let custodians = support::three();
+    let trick = || TRICK.to_owned();
+    let key = KeySummary {
+        key_id: trick(),
+        provider: trick(),
+        state: trick(),
+        ..KeySummary::default()
+    };
+    let mut status = presented(&custodians);
+    status.notes = vec![trick()];
+    status.version = trick();
+    let script = Script {
+        status,
+        answer: AddKeyResponse {
+            key: Some(key.clone()),
+            usable_by: vec![trick()],
+            missing_custodians: vec![trick()],
+        },
+        progress: vec![ChangeProgress {
+            key: Some(key),
+            missing_custodians: vec![trick()],
+            note: trick(),
+            done: true,
+            ..ChangeProgress::default()
+        }],
+        ..Script::default()
+    };
+    let refusing = Script {
+        refusal: Some(("conflict", TRICK)),
+        ..script.clone()
+    };
+    let desk = Desk::new(&custodians, script).await;
+    for form in ["table", "json"] {
+        for line in [&ADD[..], &["key", "revoke", "k"], &["status"]] {
+            let output = desk
+                .run(&[line, &["--output", form]].concat(), SECRET)
+                .await;
+            assert!(output.status.success(), "{}", text(&output));
+            assert_tame(&output);
+        }
+        let desk = Desk::new(&custodians, refusing.clone()).await;
+        let output = desk
+            .run(&[&ADD[..], &["--output", form]].concat(), SECRET)
+            .await;
+        assert_eq!(output.status.code(), Some(1));
+        assert_tame(&output);
+    }
+}
+
+#[tokio::test]
+async fn a_note_beside_a_change_is_shown() {
+    let custodians = support::three();
+    let script = Script {
+        progress: vec![ChangeProgress {
+            note: "2 leases from before the restart are not known".to_owned(),
+            done: true,
+            ..ChangeProgress::default()
+        }],
+        ..Script::default()
+    };
+    let desk = Desk::new(&custodians, script).await;
+    for form in ["table", "json"] {
+        let output = desk
+            .run(&["key", "revoke", "k", "--output", form], "")
+            .await;
+        assert!(
+            text(&output).contains("from before the restart"),
+            "{}",
+            text(&output)
+        );
     }
 }

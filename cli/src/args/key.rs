@@ -31,7 +31,7 @@ pub(crate) enum KeyVerb {
         #[arg(long)]
         no_wait: bool,
     },
-    /// End a key's use now; returns when the last lease is dead
+    /// End a key's use now; returns when the last lease is dead. Times are UTC
     Revoke(RevokeKey),
     /// Delete the material of revoked or deactivated versions for good
     Destroy(DestroyKey),

@@ -74,7 +74,7 @@ pub(super) fn tell(report: &Report, output: &Output) -> bool {
         let word = check.verdict.word();
         text += &format!("{word:4}  {}: {}\n", check.name, clean(&check.finding));
         if let Some(next) = &check.next {
-            text += &format!("      next: {next}\n");
+            text += &format!("      next: {}\n", clean(next));
         }
     }
     let failed = report

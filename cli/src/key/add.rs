@@ -12,7 +12,7 @@ use crate::args::AddKey;
 use crate::client::{self, Daemon, unary};
 use crate::config::Paths;
 use crate::failure::Usage;
-use crate::output::{Output, list};
+use crate::output::{Output, clean, list};
 use crate::trust;
 
 /// `tacit key add`.
@@ -89,19 +89,19 @@ fn policy(options: &AddKey) -> KeyPolicy {
 
 fn tell(response: &AddKeyResponse, sealed: &SealedKey, output: &Output) {
     let key = response.key.clone().unwrap_or_default();
-    let mut text = format!(
+    let mut text = clean(&format!(
         "added {} version {} ({}), {}",
         key.key_id, key.current_version, key.provider, key.state
-    );
+    ));
     if !response.missing_custodians.is_empty() {
         text += &format!(
             "\nnot ingested yet by {}: the margin is smaller until they are back",
-            list(&response.missing_custodians)
+            clean(&list(&response.missing_custodians))
         );
     }
     text += "\nusable by";
     for line in &response.usable_by {
-        text += &format!("\n  {line}");
+        text += &format!("\n  {}", clean(line));
     }
     let json = json!({
         "key": summary_json(&key), "usable_by": response.usable_by,

@@ -13,7 +13,7 @@ use crate::args::RevokeKey;
 use crate::client::{self, unary};
 use crate::config::Paths;
 use crate::failure::Refusal;
-use crate::output::{Output, list};
+use crate::output::{Output, clean, list};
 
 /// How long agents may take to acknowledge before the person hears how far it has come; they need milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,6 +74,10 @@ pub(super) async fn follow(
         };
         if last.is_none() && !output.is_json() {
             output.text(&headline(verb, &progress));
+        }
+        let known = last.as_ref().map_or("", |last| last.note.as_str());
+        if !progress.note.is_empty() && progress.note != known && !output.is_json() {
+            output.note(&format!("note: {}", clean(&progress.note)));
         }
         let settled = unheard(&progress) == 0;
         if !told && (settled || progress.done) && !output.is_json() {
@@ -136,17 +140,17 @@ fn headline(verb: &str, progress: &ChangeProgress) -> String {
         0 => "no version is in use".to_owned(),
         version => format!("version {version} is in use"),
     };
-    let mut text = format!("{verb} {}: {}, {version}", key.key_id, key.state);
+    let mut text = clean(&format!("{verb} {}: {}, {version}", key.key_id, key.state));
     if !progress.missing_custodians.is_empty() {
         text += &format!(
             "\nnot ingested yet by {}: the margin is smaller until they are back",
-            list(&progress.missing_custodians)
+            clean(&list(&progress.missing_custodians))
         );
     }
     text
 }
 
-/// `acknowledged 12 of 14 in 3 ms; 2 not connected, their leases end by 10:02:41 UTC`.
+/// `acknowledged 12 of 14 in 3 ms; 2 not connected, their leases end by 10:02:41`; the help says that times are UTC.
 fn reach(progress: &ChangeProgress) -> String {
     let mut text = format!(
         "acknowledged {} of {} in {}",
@@ -155,7 +159,7 @@ fn reach(progress: &ChangeProgress) -> String {
         elapsed(progress.elapsed_us)
     );
     let end = match clock(progress.leases_end_ms) {
-        Some(end) => format!("their leases end by {end} UTC"),
+        Some(end) => format!("their leases end by {end}"),
         None => "their leases have ended".to_owned(),
     };
     match (progress.not_connected, unheard(progress)) {
@@ -196,7 +200,7 @@ fn progress_json(verb: &str, progress: &ChangeProgress) -> Value {
         "agents": progress.agents, "acknowledged": progress.acknowledged,
         "not_connected": progress.not_connected, "leases_end_ms": progress.leases_end_ms,
         "elapsed_us": progress.elapsed_us, "done": progress.done,
-        "missing_custodians": progress.missing_custodians,
+        "missing_custodians": progress.missing_custodians, "note": progress.note,
     })
 }
 
@@ -216,7 +220,7 @@ mod tests {
         };
         assert_eq!(
             reach(&progress),
-            "acknowledged 12 of 14 in 3 ms; 2 not connected, their leases end by 10:02:41 UTC"
+            "acknowledged 12 of 14 in 3 ms; 2 not connected, their leases end by 10:02:41"
         );
         let dead = ChangeProgress {
             leases_end_ms: 0,

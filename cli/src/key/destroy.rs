@@ -8,7 +8,7 @@ use crate::Answer;
 use crate::args::DestroyKey;
 use crate::client::{self, unary};
 use crate::config::Paths;
-use crate::output::Output;
+use crate::output::{Output, clean};
 use crate::terminal;
 
 /// `tacit key destroy`.
@@ -18,7 +18,7 @@ pub(super) async fn run(options: DestroyKey, paths: &Paths, output: &Output) -> 
         key_id: options.id.to_string(),
     };
     let known = unary(daemon.admin.show_key(show)).await?;
-    let provider = known.key.map(|key| key.provider).unwrap_or_default();
+    let provider = clean(&known.key.map(|key| key.provider).unwrap_or_default());
     let what = match options.version {
         Some(version) => format!("version {version} of {}", options.id),
         None => format!("every version of {}", options.id),
