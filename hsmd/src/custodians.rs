@@ -226,6 +226,23 @@ impl Custodians {
             .find(|one| one.fingerprint().as_ref() == Some(fingerprint))
     }
 
+    /// Waits, for at most `patience`, until no custodian is still coming up: an operator's command right after a start
+    /// should not be refused for milliseconds.
+    pub async fn settled(&self, patience: Duration) {
+        let coming_up = |one: &Arc<Custodian>| match &*one.client.health().borrow() {
+            hsm::Health::Starting => true,
+            hsm::Health::Up => matches!(one.standing(), Standing::Unknown),
+            hsm::Health::Latched { .. } | hsm::Health::Down { .. } => false,
+        };
+        let settled = async {
+            while self.all.values().any(coming_up) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Whoever is not up by then is treated as down.
+        let _ = tokio::time::timeout(patience, settled).await;
+    }
+
     /// Those that can be asked now.
     pub fn usable(&self) -> Vec<Arc<Custodian>> {
         self.all

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use custody::record::Kind;
 use custody::sealed::Provenance;
@@ -51,6 +52,9 @@ struct Taken {
     missing: Vec<String>,
 }
 
+/// How long a key waits for custodians that are starting: a token process takes a fraction of it.
+const SETTLE: Duration = Duration::from_secs(5);
+
 fn not_found(key: &str) -> Refusal {
     Refusal::new(
         Code::NotFound,
@@ -79,6 +83,7 @@ async fn ingest(
     provenance: &Provenance,
     allow_missing: bool,
 ) -> Result<Taken, Refusal> {
+    daemon.custodians.settled(SETTLE).await;
     let header = provenance.header();
     let trust = daemon.trust()?;
     let each = (1u8..).zip(&header.custodians).map(|(x, fingerprint)| {
