@@ -2,10 +2,7 @@
 //! nothing panics, and once it is repaired everything is served again.
 
 #![allow(clippy::unwrap_used)]
-#![allow(
-    clippy::print_stderr,
-    reason = "what is not checked here must be seen"
-)]
+#![allow(clippy::print_stderr, reason = "what is not checked here must be seen")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -239,6 +239,15 @@ fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() ->
             .execute("UPDATE inventory SET encoded = ?1", params![encoded])
             .unwrap();
     })?;
+    // One custodian's word, as a stolen token could give it, against the two that a key needs.
+    crime.refuses("not vouched", |database, _| {
+        let kept = "DELETE FROM inventory_mac WHERE custodian <> 'c'";
+        assert_eq!(database.execute(kept, []).unwrap(), 2);
+    })?;
+    crime.refuses("kind that this build does not know", |database, _| {
+        let odd = "INSERT INTO record (kind, id, encoded) VALUES ('spell', 'x', x'00')";
+        assert_eq!(database.execute(odd, []).unwrap(), 1);
+    })?;
     // A whole store from before the revocation.
     crime.place(&crime.earlier.clone())?;
     crime.serves_nothing("store_older")?;
@@ -258,6 +267,54 @@ fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() ->
         "{list}"
     );
     crime.post.tacit_json(&["key", "verify", "one"])?;
+    drop(daemon);
+    Ok(())
+}
+
+/// An operator who loses patience at any moment: the daemon finishes what it began, and its store stays one.
+#[test]
+fn a_client_that_goes_away_leaves_no_half_written_change() -> anyhow::Result<()> {
+    let stack = Stack::plain()?;
+    let key = tests::fixture::key(tests::upstream::Provider::OpenAi).as_bytes();
+    let outside = tempfile::tempdir()?;
+    for round in 0..40u64 {
+        let id = format!("x{round}");
+        let sealed = stack.tacit(&[&["key", "seal", &id], &ADD[..4]].concat(), key)?;
+        let file = outside.path().join(&id);
+        fs::write(&file, sealed.stdout)?;
+        let file = file.to_str().context("temporary paths are text")?;
+        let mut child = stack
+            .command(&["key", "add", &id, "--sealed", file])?
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()?;
+        // Spread over the time that an addition takes; some come too early, some too late.
+        std::thread::park_timeout(std::time::Duration::from_millis(2 + round));
+        child.kill()?;
+        child.wait()?;
+    }
+    stack.tacit_json(&[&["key", "add", "last"], &ADD[..]].concat(), key)?;
+    stack.tacit_json(&["key", "revoke", "last", "--no-wait"], b"")?;
+    let ids = |list: serde_json::Value| -> Vec<String> {
+        let keys = list["keys"].as_array().cloned().unwrap_or_default();
+        let id = |key: &serde_json::Value| key["key_id"].as_str().unwrap_or_default().to_owned();
+        keys.iter().map(id).collect()
+    };
+    let before = ids(stack.tacit_json(&["key", "list"], b"")?);
+    ensure!(
+        before.len() > 1,
+        "every client was killed too early: {before:?}"
+    );
+    let mut post = stack.into_post()?;
+    let daemon = post.start()?;
+    ensure!(
+        ids(post.tacit_json(&["key", "list"])?) == before,
+        "the restart changed the keys"
+    );
+    for id in before.iter().filter(|id| *id != "last") {
+        post.tacit_json(&["key", "verify", id])?;
+    }
     drop(daemon);
     Ok(())
 }
