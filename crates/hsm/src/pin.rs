@@ -3,6 +3,12 @@
 //! A token locks its PIN for good after a few wrong attempts, and a supervisor that restarts a process with a wrong PIN uses
 //! them up in a second. So a refusal is written down beside the identity of the PIN file (path, device, inode, times, size,
 //! never its content), and nothing is tried again until that file changes or the operator says `unlatch`.
+//!
+//! A process that is killed, or hangs, inside the login leaves no answer behind, yet the token may have counted an attempt.
+//! So the attempt is written down before it is made and crossed out when it is answered. Of a PIN that the token never
+//! accepted, [`UNANSWERED_MAX`] such attempts are made, and no more until the file changes or `unlatch`: one kill at the wrong
+//! moment latches nothing. Of a PIN that the token did accept they are not counted: a right PIN locks no token, and an
+//! outage in the middle of logins must not need an operator.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -17,11 +23,16 @@ use crate::error::{ErrorClass, HsmError};
 /// Longest PIN: tokens take 255 bytes at most.
 const PIN_MAX: usize = 255;
 const LATCH: &str = "pin-latch";
+const TRYING: &str = "pin-trying";
+const ACCEPTED: &str = "pin-accepted";
+/// Unanswered attempts with one PIN file that was never accepted. Tokens lock at three or more.
+pub const UNANSWERED_MAX: u32 = 2;
 
 /// Where the PIN is read from and where refusals are written down.
 #[derive(Debug, Clone)]
 pub struct PinFile {
     path: PathBuf,
+    state_dir: PathBuf,
     latch: PathBuf,
 }
 
@@ -39,6 +50,7 @@ impl PinFile {
     pub fn new(path: &Path, state_dir: &Path) -> PinFile {
         PinFile {
             path: path.to_owned(),
+            state_dir: state_dir.to_owned(),
             latch: state_dir.join(LATCH),
         }
     }
@@ -56,6 +68,7 @@ impl PinFile {
         self.check_owner_and_mode(&metadata)?;
         let identity = identity(&self.path, &metadata);
         self.check_latch(&identity)?;
+        self.check_unanswered(&identity)?;
         let value =
             read_pin(file).map_err(|error| self.refuse(&format!("cannot be read: {error}")))?;
         if value.is_empty() || value.len() > PIN_MAX {
@@ -71,35 +84,115 @@ impl PinFile {
     /// # Errors
     /// The latch cannot be written.
     pub fn latch(&self, pin: &Pin, reason: &str) -> Result<(), HsmError> {
-        let write = || -> io::Result<()> {
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&self.latch)?;
-            writeln!(file, "{}", pin.identity)?;
-            writeln!(file, "{}", reason.replace('\n', " "))?;
-            file.sync_all()
-        };
-        write().map_err(|error| {
+        let about = format!("{}\n{}\n", pin.identity, reason.replace('\n', " "));
+        self.write(LATCH, &about).map_err(|error| {
             let text = format!("{reason}; and the latch {} cannot be written ({error}): stop this service before it tries again", self.latch.display());
             HsmError::new(ErrorClass::PinIncorrect, text)
-        })
+        })?;
+        // Not before the latch stands: what was accepted once is accepted no more.
+        let _ = fs::remove_file(self.state_dir.join(ACCEPTED));
+        self.answered();
+        Ok(())
     }
 
-    /// Removes the latch.
+    /// Writes down that a login is about to be tried. Without that no login: its end could not be known.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn trying(&self, pin: &Pin) -> Result<(), HsmError> {
+        let attempts = self.unanswered(&pin.identity) + 1;
+        self.write(TRYING, &format!("{}\n{attempts}\n", pin.identity))
+            .map_err(|error| {
+                let text = format!(
+                    "not trying the PIN in {}: the attempt cannot be written down in {} ({error})",
+                    self.path.display(),
+                    self.state_dir.display()
+                );
+                HsmError::new(ErrorClass::PinFile, text)
+            })
+    }
+
+    /// The token answered, whatever it was: the attempt is no longer in doubt.
+    pub fn answered(&self) {
+        // A mark that stays costs one of the unanswered attempts, nothing else.
+        let _ = fs::remove_file(self.state_dir.join(TRYING));
+    }
+
+    /// The token took the PIN: later logins with this file are not counted.
+    pub fn accepted(&self, pin: &Pin) {
+        if self.noted(ACCEPTED).as_deref() != Some(&pin.identity) {
+            // If it cannot be written, a later outage latches sooner.
+            let _ = self.write(ACCEPTED, &pin.identity);
+        }
+        self.answered();
+    }
+
+    /// Removes the latch, and forgets unanswered attempts.
     ///
     /// # Errors
     /// It is there and cannot be removed.
     pub fn unlatch(&self) -> Result<(), HsmError> {
-        match fs::remove_file(&self.latch) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(HsmError::new(
-                ErrorClass::PinLatched,
-                format!("cannot remove {}: {error}", self.latch.display()),
-            )),
-            _ => Ok(()),
+        for path in [&self.latch, &self.state_dir.join(TRYING)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(HsmError::new(
+                        ErrorClass::PinLatched,
+                        format!("cannot remove {}: {error}", path.display()),
+                    ));
+                }
+                _ => {}
+            }
         }
+        Ok(())
+    }
+
+    /// Whole or not at all, and on the disk: a kill or a power cut in between must not look like another attempt's mark.
+    fn write(&self, name: &str, content: &str) -> io::Result<()> {
+        let (path, fresh) = (
+            self.state_dir.join(name),
+            self.state_dir.join(format!("{name}.new")),
+        );
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        File::open(&self.state_dir)?.sync_all()
+    }
+
+    fn noted(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.state_dir.join(name)).ok()
+    }
+
+    /// How many logins with this file were begun and never answered.
+    fn unanswered(&self, identity: &str) -> u32 {
+        let Some(trying) = self.noted(TRYING) else {
+            return 0;
+        };
+        match trying.split_once('\n') {
+            // A count that cannot be read was written by nobody we know: the careful reading is that none is left.
+            Some((about, count)) if about == identity => {
+                count.trim().parse().unwrap_or(UNANSWERED_MAX)
+            }
+            _ => 0,
+        }
+    }
+
+    fn check_unanswered(&self, identity: &str) -> Result<(), HsmError> {
+        if self.unanswered(identity) < UNANSWERED_MAX
+            || self.noted(ACCEPTED).as_deref() == Some(identity)
+        {
+            return Ok(());
+        }
+        let text = format!(
+            "not trying the PIN in {} again, since {UNANSWERED_MAX} logins with it were never answered (the process died or the token hung) and each may have counted: see that the token is well, then run `tacit custodian unlatch`, or write the file anew",
+            self.path.display()
+        );
+        Err(HsmError::new(ErrorClass::PinLatched, text))
     }
 
     fn check_latch(&self, identity: &str) -> Result<(), HsmError> {
@@ -186,56 +279,4 @@ fn read_pin(mut file: File) -> io::Result<Secret<[u8]>> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn file(content: &[u8], mode: u32) -> (tempfile::TempDir, PinFile, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pin");
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let pin = PinFile::new(&path, directory.path());
-        (directory, pin, path)
-    }
-
-    #[test]
-    fn a_private_file_passes_and_its_neighbours_are_refused_by_rule() {
-        let (_directory, pin, _) = file(b"1234\n", 0o600);
-        assert_eq!(pin.read().unwrap().value.len(), 4);
-        for (content, mode) in [
-            (&b"1234"[..], 0o604),
-            (b"1234", 0o660),
-            (b"", 0o600),
-            (b"\n", 0o600),
-            (&[b'1'; 256], 0o600),
-        ] {
-            let (_directory, pin, path) = file(content, mode);
-            let error = pin.read().unwrap_err();
-            assert_eq!(error.class, ErrorClass::PinFile);
-            assert!(error.text.contains(&path.display().to_string()), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_refused_pin_is_not_read_again_until_the_file_changes_or_the_latch_goes() {
-        let (_directory, pin, path) = file(b"1234", 0o600);
-        pin.latch(&pin.read().unwrap(), "CKR_PIN_INCORRECT")
-            .unwrap();
-        let error = pin.read().unwrap_err();
-        assert_eq!(error.class, ErrorClass::PinLatched);
-        assert!(
-            error.text.contains("CKR_PIN_INCORRECT") && error.text.contains("unlatch"),
-            "{error}"
-        );
-        pin.unlatch().unwrap();
-        assert!(pin.read().is_ok());
-        pin.latch(&pin.read().unwrap(), "CKR_PIN_LOCKED").unwrap();
-        fs::write(&path, b"56789").unwrap();
-        assert!(
-            pin.read().is_ok(),
-            "another file content is another attempt"
-        );
-    }
-}
+mod tests;

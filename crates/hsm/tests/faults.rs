@@ -340,6 +340,44 @@ async fn a_wrong_pin_costs_one_login_over_three_restarts() {
     assert_eq!(rig.calls("C_Login"), before + 3);
 }
 
+/// A login that never answered may have been an attempt: two, and no more until the PIN file changes or `unlatch`.
+#[tokio::test]
+async fn logins_that_die_unanswered_are_bounded_for_a_pin_that_was_never_accepted() {
+    let rig = Rig::new();
+    rig.script("C_Login crash");
+    let latched = |health: &Health| matches!(health, Health::Latched { .. });
+    let Health::Latched { reason } = rig.wait("latched", latched).await else {
+        panic!("latched")
+    };
+    assert!(reason.contains("unlatch"), "{reason}");
+    assert_eq!(rig.calls("C_Login"), 2);
+    let pid = rig.pid_after(None).await;
+    signal(pid, Signal::SIGKILL);
+    rig.pid_after(Some(pid)).await;
+    rig.wait("latched again", latched).await;
+    assert_eq!(rig.calls("C_Login"), 2, "also over a restart");
+    rig.script("");
+    rig.client.unlatch().await.unwrap();
+    assert_eq!(rig.calls("C_Login"), 3);
+    rig.client.init().await.unwrap();
+}
+
+/// A PIN that the token accepted before is not latched by an outage in the middle of logins.
+#[tokio::test]
+async fn an_outage_during_logins_does_not_latch_a_pin_that_was_accepted() {
+    let (rig, held) = Rig::initialised().await;
+    let before = rig.calls("C_Login");
+    rig.script("C_Login crash");
+    let mut pid = rig.pid_after(None).await;
+    signal(pid, Signal::SIGKILL);
+    for _ in 0..4 {
+        pid = rig.pid_after(Some(pid)).await;
+    }
+    assert!(rig.calls("C_Login") >= before + 3);
+    rig.script("");
+    rig.delivers_again(&held).await;
+}
+
 #[tokio::test]
 async fn a_locked_pin_is_told_from_a_wrong_one() {
     let rig = Rig::new();

@@ -129,16 +129,27 @@ impl Token {
         }
     }
 
-    /// One attempt. A refusal is latched before it is reported.
+    /// One attempt, written down before it is made. A refusal is latched before it is reported.
     fn login(&self, session: &Session) -> Outcome<()> {
         let pin = self.settings.pin.read().map_err(|error| Fault {
+            reaction: Reaction::Refuse,
+            error,
+        })?;
+        self.settings.pin.trying(&pin).map_err(|error| Fault {
             reaction: Reaction::Refuse,
             error,
         })?;
         #[expect(clippy::disallowed_methods, reason = "C_Login takes the PIN")]
         let raw = RawAuthPin::new(Box::new(pin.value.expose().to_vec()));
         let error = match session.login_with_raw(UserType::User, &raw) {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => return Ok(()),
+            Ok(()) => {
+                self.settings.pin.accepted(&pin);
+                return Ok(());
+            }
+            Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
+                self.settings.pin.answered();
+                return Ok(());
+            }
             Err(error) => error,
         };
         let fault = rv::fault("log in", &error);
@@ -150,6 +161,8 @@ impl Token {
                     reaction: Reaction::Latch,
                     error,
                 })?;
+        } else {
+            self.settings.pin.answered();
         }
         Err(fault)
     }
