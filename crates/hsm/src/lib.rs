@@ -12,6 +12,7 @@ pub mod exit;
 pub mod fake;
 pub mod kernel;
 mod link;
+pub mod listen;
 mod peer;
 pub mod pin;
 pub mod pkcs11;

@@ -25,6 +25,8 @@ use crate::wire::{
 const BATCH_MAX: usize = 32;
 /// Connections on a token process's own socket: the daemon, its successor during an upgrade, `hsmd init`, `doctor`.
 const CONNECTIONS_MAX: usize = 8;
+/// How long nobody is let in after `accept` failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A peer that does not take its answers for this long is dropped: it would hold up the others.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// `init` may generate several RSA keys, each of which takes seconds on a real token.
@@ -233,7 +235,7 @@ pub fn serve_stream<H: Hsm>(
 /// Serves connections on the process's own socket, from the allowed uids alone.
 ///
 /// # Errors
-/// The listener fails.
+/// The system cannot say which connections are ready.
 pub fn serve_listener<H: Hsm>(
     listener: &UnixListener,
     allowed: &[u32],
@@ -241,8 +243,9 @@ pub fn serve_listener<H: Hsm>(
     watchdog: &Watchdog,
 ) -> io::Result<Ended> {
     let mut peers: Vec<Peer> = Vec::new();
+    let mut door = Door::default();
     loop {
-        let ready = wait(listener, &peers)?;
+        let ready = wait(listener, &peers, door.is_shut())?;
         let (accept, ready) = ready
             .split_first()
             .expect("the listener is always asked about");
@@ -262,44 +265,96 @@ pub fn serve_listener<H: Hsm>(
         for at in closed.into_iter().rev() {
             peers.remove(at);
         }
-        if *accept && let Some(peer) = admit(listener, allowed, peers.len())? {
-            peers.push(peer);
+        if *accept {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    door.is_well();
+                    peers.extend(admit(stream, allowed, peers.len()));
+                }
+                Err(error) => door.failed(&error),
+            }
         }
     }
 }
 
-fn wait(listener: &UnixListener, peers: &[Peer]) -> io::Result<Vec<bool>> {
-    let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+/// What keeps a failing `accept` from ending the service or from spinning: those inside are served on.
+#[derive(Default)]
+struct Door {
+    shut_until: Option<Instant>,
+    told: bool,
+}
+
+impl Door {
+    /// How long the door stays shut, if it does.
+    fn is_shut(&mut self) -> Option<Duration> {
+        let left = self
+            .shut_until
+            .and_then(|until| until.checked_duration_since(Instant::now()));
+        if left.is_none() {
+            self.shut_until = None;
+        }
+        left
+    }
+
+    fn is_well(&mut self) {
+        self.told = false;
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+        // A peer that went away again; the next one may be in the queue already.
+        if matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted) {
+            return;
+        }
+        // Descriptors or memory have run out, as a rule: the peer waits in the queue until there are some.
+        self.shut_until = Some(Instant::now() + ACCEPT_PAUSE);
+        if !std::mem::replace(&mut self.told, true) {
+            let _ = writeln!(
+                io::stderr(),
+                "tacit-token: cannot accept connections: {error}; trying again"
+            );
+        }
+    }
+}
+
+/// What is ready: the listener first, unless the door is shut, then each peer.
+fn wait(listener: &UnixListener, peers: &[Peer], shut: Option<Duration>) -> io::Result<Vec<bool>> {
+    let knocks = if shut.is_some() {
+        PollFlags::empty()
+    } else {
+        PollFlags::POLLIN
+    };
+    let mut fds = vec![PollFd::new(listener.as_fd(), knocks)];
     fds.extend(
         peers
             .iter()
             .map(|peer| PollFd::new(peer.stream.as_fd(), PollFlags::POLLIN)),
     );
-    match poll(&mut fds, PollTimeout::NONE) {
+    let patience = match shut {
+        // Rounded up: a wait of zero would spin until the pause is over.
+        Some(left) => {
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        }
+        None => PollTimeout::NONE,
+    };
+    match poll(&mut fds, patience) {
         Ok(_) | Err(nix::Error::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(fds.iter().map(|fd| fd.any().unwrap_or(false)).collect())
 }
 
-/// Accepts a connection, unless its uid is not allowed or too many are open: then it is closed at once.
-fn admit(listener: &UnixListener, allowed: &[u32], open: usize) -> io::Result<Option<Peer>> {
-    let (stream, _) = match listener.accept() {
-        Ok(accepted) => accepted,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let uid = getsockopt(&stream, PeerCredentials)
-        .map_err(io::Error::from)?
-        .uid();
+/// The peer, unless its uid is not allowed, too many are open, or it cannot be set up: then it is closed at once.
+fn admit(stream: UnixStream, allowed: &[u32], open: usize) -> Option<Peer> {
+    let uid = getsockopt(&stream, PeerCredentials).ok()?.uid();
     if !allowed.contains(&uid) || open >= CONNECTIONS_MAX {
         // The service's journal; a peer that knocks without pause only fills its own.
         let _ = writeln!(
             io::stderr(),
             "tacit-token: connection refused: uid {uid}, {open} open"
         );
-        return Ok(None);
+        return None;
     }
-    stream.set_nonblocking(false)?;
-    Peer::new(stream).map(Some)
+    stream.set_nonblocking(false).ok()?;
+    Peer::new(stream).ok()
 }

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hsm::exit;
 use hsm::kernel::{Journal, Kernel, Settings};
+use hsm::listen::{self, ListenError};
 use hsm::pin::PinFile;
 use hsm::pkcs11::{Token, TokenSettings};
 use hsm::process::{Ended, Watchdog, serve_listener, serve_stream};
@@ -192,36 +193,14 @@ fn door(fd: bool, listen: Option<PathBuf>, mut uids: Vec<u32>) -> Result<Door, F
             if uids.is_empty() {
                 uids.push(nix::unistd::geteuid().as_raw());
             }
-            Ok(Door::Listener(listen_on(&path)?, uids))
+            let listener = listen::bind(&path).map_err(|error| match error {
+                ListenError::Io { .. } => Failure(exit::SYSTEM, error.to_string()),
+                _ => usage(error.to_string()),
+            })?;
+            Ok(Door::Listener(listener, uids))
         }
         _ => Err(usage(format!(
             "either --fd 0 or --listen is needed\n{USAGE}"
         ))),
     }
-}
-
-/// Binds the socket. A stale one (nobody answers) is replaced; a live one, or any other file, is refused.
-fn listen_on(path: &Path) -> Result<UnixListener, Failure> {
-    let refused = |error| system(&format!("cannot listen on {}", path.display()), error);
-    if let Ok(metadata) = fs::symlink_metadata(path) {
-        use std::os::unix::fs::FileTypeExt;
-        if !metadata.file_type().is_socket() {
-            return Err(usage(format!(
-                "{} is there and is no socket; it is left alone",
-                path.display()
-            )));
-        }
-        match UnixStream::connect(path) {
-            Ok(_) => return Err(usage(format!("another process serves {}", path.display()))),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(refused)?
-            }
-            Err(error) => return Err(refused(error)),
-        }
-    }
-    let listener = UnixListener::bind(path).map_err(refused)?;
-    // The peer's uid is checked on each connection; the mode lets the daemon's group reach that check.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
-    Ok(listener)
 }
