@@ -21,6 +21,8 @@ pub(crate) enum KeyVerb {
     },
     /// Have every token prove that it still holds its share
     Verify(VerifyKey),
+    /// Have connected agents try the key with its provider, by a call that costs no tokens
+    Test(TestKey),
     /// Seal a new provider key as the next version and switch the agents to it
     Rotate(RotateKey),
     /// Go back to the previous version
@@ -48,7 +50,7 @@ pub(crate) struct Material {
     #[arg(long = "upstream", value_name = "ORIGIN")]
     pub(crate) upstreams: Vec<Upstream>,
     /// Write an operator's receipt with one-time challenges: proof against a lying daemon. Keep it away from the daemon
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file_to_write)]
     pub(crate) receipt: Option<PathBuf>,
     /// How often the receipt can be used
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=200))]
@@ -59,6 +61,7 @@ pub(crate) struct Material {
 #[derive(Debug, Args)]
 pub(crate) struct SealKey {
     /// Key id: ASCII letters, digits, `_`, `-` and `.`
+    #[arg(value_parser = new_key_id)]
     pub(crate) id: KeyId,
     /// Provider, such as openai, anthropic or gemini
     #[arg(long, value_name = "P")]
@@ -74,6 +77,7 @@ pub(crate) struct SealKey {
 #[derive(Debug, Args)]
 pub(crate) struct AddKey {
     /// Key id: ASCII letters, digits, `_`, `-` and `.`
+    #[arg(value_parser = new_key_id)]
     pub(crate) id: KeyId,
     /// Provider, such as openai, anthropic or gemini
     #[arg(long, value_name = "P", required_unless_present = "sealed")]
@@ -93,7 +97,7 @@ pub(crate) struct AddKey {
     /// Accept although custodians are down: their sealed shares are kept and ingested later
     #[arg(long)]
     pub(crate) allow_missing: bool,
-    /// Do not have an agent try the key with the provider (this build never does)
+    /// Do not have connected agents try the key with its provider afterwards
     #[arg(long)]
     pub(crate) no_test: bool,
     #[command(flatten)]
@@ -121,6 +125,16 @@ pub(crate) struct RotateKey {
     pub(crate) material: Material,
 }
 
+/// `tacit key test`.
+#[derive(Debug, Args)]
+pub(crate) struct TestKey {
+    /// Key id
+    pub(crate) id: KeyId,
+    /// Name or instance of one agent; every connected agent with a route to the key when left out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+}
+
 /// `tacit key verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyKey {
@@ -136,7 +150,7 @@ pub(crate) struct VerifyKey {
     #[arg(long, value_name = "HEX")]
     pub(crate) nonce: Option<String>,
     /// Save the signed statement, for `tacit verify-statement`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file_to_write)]
     pub(crate) statement_out: Option<PathBuf>,
 }
 
@@ -173,4 +187,28 @@ pub(crate) struct DestroyKey {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// Whether a name stays a name where scripts put it: as a file, or as an argument.
+pub(crate) fn is_tame(name: &str) -> bool {
+    !name.starts_with('-') && name != "." && name != ".."
+}
+
+/// The id of a key that is made now; one that exists is taken as it is.
+fn new_key_id(text: &str) -> Result<KeyId, String> {
+    let id: KeyId = text.parse().map_err(|rule| format!("{rule}"))?;
+    if is_tame(text) {
+        Ok(id)
+    } else {
+        Err("a new key id neither begins with '-' nor is '.' or '..'".to_owned())
+    }
+}
+
+/// A file's path; `-` would not be standard output, but a file that the next command takes for an option.
+fn file_to_write(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if text.starts_with('-') || path.file_name().is_none() {
+        return Err("name a file (./-x for one that begins with '-')".to_owned());
+    }
+    Ok(path)
 }

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use key::{
-    AddKey, DestroyKey, KeyVerb, Material, RevokeKey, RotateKey, SealKey, VerifyKey,
+    AddKey, DestroyKey, KeyVerb, Material, RevokeKey, RotateKey, SealKey, TestKey, VerifyKey,
+    is_tame,
 };
 
 /// Hold LLM provider keys as shares in HSM tokens; let workloads use keys that they never see.

@@ -28,6 +28,9 @@ fn every_verb_of_the_contract_parses() {
         "tacit key verify k --version 2 --receipt r --nonce 00 --statement-out s",
         "tacit key rotate k --from-file f --no-wait",
         "tacit key rollback k",
+        "tacit key test k --agent px",
+        "tacit key revoke -- -older-daemon-took-it",
+        "tacit key verify k --statement-out ./-s --receipt ../r",
         "tacit key revoke k --no-wait --reason leaked --compromised",
         "tacit key destroy k --yes",
         "tacit verify-statement f",
@@ -57,7 +60,17 @@ fn near_misses_are_refused() {
         "tacit key seal k --provider openai --version 0",
         "tacit key seal k --provider openai --secret x",
         "tacit run",
-        "tacit key test k",
+        "tacit key test",
+        "tacit key seal .. --provider openai",
+        "tacit key add . --provider openai",
+        "tacit key add --provider openai -- -rf",
+        "tacit key seal --provider openai -- --yes",
+        "tacit key seal k --provider openai --receipt=-",
+        "tacit key seal k --provider openai --receipt=..",
+        "tacit key verify k --statement-out=-",
+        "tacit key verify k --statement-out=--yes",
+        "tacit key verify k --statement-out .",
+        "tacit key verify k --statement-out /",
     ] {
         assert!(parse(line).is_err(), "{line}");
     }

@@ -1,4 +1,4 @@
-//! `tacit key add`: seal here, submit there, and say who can use the key now.
+//! `tacit key add`: seal here, submit there, say who can use the key now, and have those try it who are connected.
 
 use custody::{SealedKey, Trust, sha256};
 use proto::v1::{AddKeyRequest, AddKeyResponse, KeyPolicy, StringList};
@@ -7,6 +7,7 @@ use serde_json::json;
 use super::consent::{self, Typed};
 use super::seal::{self, Order, WrittenReceipt};
 use super::show::summary_json;
+use super::try_key;
 use crate::Answer;
 use crate::args::AddKey;
 use crate::client::{self, Daemon, unary};
@@ -34,6 +35,9 @@ pub(super) async fn run(options: AddKey, paths: &Paths, output: &Output) -> Answ
     match unary(daemon.admin.add_key(request)).await {
         Ok(response) => {
             tell(&response, &sealed, output);
+            if !options.no_test {
+                try_key::after_add(&mut daemon, &options.id, output).await;
+            }
             Ok(true)
         }
         Err(refusal) => {

@@ -9,6 +9,7 @@ mod saved;
 mod seal;
 mod secret_input;
 mod show;
+mod try_key;
 pub(crate) mod verify;
 
 use crate::Answer;
@@ -27,6 +28,7 @@ pub(crate) async fn run(verb: KeyVerb, paths: &Paths, output: &Output) -> Answer
         KeyVerb::Rotate(options) => rotate::run(options, paths, output).await,
         KeyVerb::Seal(options) => seal::run(options, paths, output),
         KeyVerb::Show { id } => show::one(&id, paths, output).await,
+        KeyVerb::Test(options) => try_key::run(options, paths, output).await,
         KeyVerb::Verify(options) => verify::run(options, paths, output).await,
     }
 }
