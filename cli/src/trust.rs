@@ -11,7 +11,7 @@ use proto::v1::StatusResponse;
 use serde_json::{Value, json};
 
 use crate::Answer;
-use crate::args::{TrustPin, TrustVerb};
+use crate::args::{TrustPin, TrustVerb, is_tame};
 use crate::client;
 use crate::config::Paths;
 use crate::failure::Usage;
@@ -48,10 +48,19 @@ pub(crate) fn load(path: &Path) -> Result<Trust, TrustFileError> {
     })
 }
 
-fn save(path: &Path, trust: &Trust) -> anyhow::Result<()> {
+/// The file's text. What is written must be readable again: the file's rules are checked by its parser.
+fn checked(trust: &Trust) -> anyhow::Result<String> {
     let json = trust.to_json();
-    // What is written must be readable again: the file's rules are checked by its parser.
-    Trust::parse(json.as_bytes()).context("the trust file would break its own rules")?;
+    let read = Trust::parse(json.as_bytes()).context("the trust file would break its own rules")?;
+    anyhow::ensure!(
+        read == *trust,
+        "the trust file would read back as another one; nothing was written"
+    );
+    Ok(json)
+}
+
+fn save(path: &Path, trust: &Trust) -> anyhow::Result<()> {
+    let json = checked(trust)?;
     // A link keeps pointing where it points, and an existing file keeps its mode. Nothing in it is secret.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mode = fs::metadata(&target).map_or(0o644, |found| found.permissions().mode() & 0o777);
@@ -63,9 +72,11 @@ fn save(path: &Path, trust: &Trust) -> anyhow::Result<()> {
 /// Names of sealers follow the rule of key ids.
 pub(crate) fn check_sealer_name(name: &str) -> Result<(), Usage> {
     match name.parse::<KeyId>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Usage(
-            "a sealer's name must be 1 to 128 characters of ASCII letters, digits, '_', '-' and '.'".to_owned(),
+        Ok(_) if is_tame(name) => Ok(()),
+        _ => Err(Usage(
+            "a sealer's name must be 1 to 128 characters of ASCII letters, digits, '_', '-' and '.', and neither begin \
+             with '-' nor be '.' or '..'"
+                .to_owned(),
         )),
     }
 }
@@ -359,6 +370,7 @@ fn merge(
             }
         }
     }
+    checked(&after)?; // before anybody compares fingerprints for nothing
     let (t, n) = (after.threshold, after.custodians.len());
     lines.push(format!("keys sealed from now on: any {t} of {n}"));
     Ok((after, lines.join("\n")))

@@ -9,6 +9,27 @@ fn signed(custodians: &[SoftCustodian]) -> Vec<SignedDescriptor> {
 }
 
 #[test]
+fn a_file_that_breaks_its_own_rules_is_refused_before_anybody_is_asked() {
+    let mut one = three();
+    one.truncate(1);
+    let offered = signed(&one);
+    let error = merge(None, &offered, None, 2).expect_err("too few custodians");
+    assert!(format!("{error:#}").contains("its own rules"), "{error:#}");
+    assert!(
+        merge(None, &signed(&three()), Some(9), 2).is_err(),
+        "9 of 3"
+    );
+}
+
+#[test]
+fn a_sealers_name_is_never_an_option_or_a_directory() {
+    for bad in ["-x", "--yes", ".", "..", "", "a/b"] {
+        assert!(check_sealer_name(bad).is_err(), "{bad}");
+    }
+    assert!(check_sealer_name("alice.smith-2").is_ok());
+}
+
+#[test]
 fn a_first_pin_takes_everything_that_is_presented() {
     let custodians = three();
     let (after, text) = merge(None, &signed(&custodians), None, 2).expect("merged");
