@@ -114,8 +114,8 @@ impl Figure {
 }
 
 /// All figures as one JSON object.
-pub fn as_json(figures: &[Figure]) -> Value {
-    json!({"figures": figures.iter().map(Figure::json).collect::<Vec<_>>()})
+pub fn as_json(machine: &str, figures: &[Figure]) -> Value {
+    json!({"machine": machine, "figures": figures.iter().map(Figure::json).collect::<Vec<_>>()})
 }
 
 /// All figures as text, a block for each section.

@@ -47,11 +47,13 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let wants = |section: &str| wanted.is_empty() || wanted.contains(&section);
+    let before = machine();
     ended(measure(wants).map(|figures| {
+        let machine = format!("{before} before, {} after", machine());
         say(&if json {
-            figure::as_json(&figures).to_string()
+            figure::as_json(&machine, &figures).to_string()
         } else {
-            figure::as_table(&figures)
+            format!("{machine}\n{}", figure::as_table(&figures))
         });
     }))
 }
@@ -69,6 +71,19 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 fn say(text: &str) {
     // A reader that went away is no reason to stop half-way and leave processes behind.
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// What the figures must be read with: cores, and how many tasks of others wanted them.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let release = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    format!(
+        "{cores} cores, Linux {}, load {}",
+        release.trim(),
+        load.split(' ').next().unwrap_or_default()
+    )
 }
 
 fn progress(what: &str) {
