@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::TokenConfig;
 use crate::error::{ErrorClass, HsmError, Result};
+pub use crate::revoked::RevokedSet;
 use crate::snapshot::{Counters, Health, Snapshot, Verb};
 use crate::supervisor::{self, Job};
 use crate::wire::{Answer, Request, write_request};
@@ -226,9 +227,7 @@ impl TokenClient {
         digest: &[u8; 32],
         revoked: &[Revoked],
     ) -> Result<()> {
-        let mut revoked = revoked.to_vec();
-        revoked.sort();
-        revoked.dedup();
+        let revoked = revoked.iter().cloned().collect();
         self.done(
             Verb::WriteState,
             &Request::WriteState {

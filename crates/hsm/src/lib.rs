@@ -17,6 +17,7 @@ mod peer;
 pub mod pin;
 pub mod pkcs11;
 pub mod process;
+pub mod revoked;
 pub mod snapshot;
 pub mod state;
 mod supervisor;

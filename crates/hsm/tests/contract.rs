@@ -240,7 +240,7 @@ fn revoked_versions_stay_in(subject: &mut dyn Subject, descriptor: &custody::Sig
     let write = |revision, revoked: Vec<Revoked>| Request::WriteState {
         revision,
         digest: &[4; 32],
-        revoked,
+        revoked: revoked.into_iter().collect(),
     };
     assert!(matches!(
         subject.ask(&write(3, vec![entry.clone()])),
@@ -269,7 +269,7 @@ fn revoked_versions_stay_in(subject: &mut dyn Subject, descriptor: &custody::Sig
     };
     assert_eq!(
         (state.revision, state.digest, state.revoked),
-        (4, [4; 32], vec![entry])
+        (4, [4; 32], [entry].into_iter().collect())
     );
 }
 
@@ -394,10 +394,12 @@ fn what_a_token_holds_survives_its_process() {
     let write = Request::WriteState {
         revision: 9,
         digest: &[1; 32],
-        revoked: vec![Revoked {
+        revoked: [Revoked {
             key_id: "x".into(),
             version: 1,
-        }],
+        }]
+        .into_iter()
+        .collect(),
     };
     assert!(matches!(first.ask(&write), Answer::Done));
     assert_eq!(first.end(), Some(0));
@@ -411,7 +413,7 @@ fn what_a_token_holds_survives_its_process() {
     let Answer::State(state) = second.ask(&Request::ReadState) else {
         panic!("a state")
     };
-    assert_eq!((state.revision, state.revoked.len()), (9, 1));
+    assert_eq!((state.revision, state.revoked.contains("x", 1)), (9, true));
     assert_eq!(
         second.class(&Request::Deliver {
             session: &[1; 16],

@@ -14,9 +14,10 @@ mod shares;
 use custody::{CustodianId, Profile, SignedDescriptor, record_mac_message};
 
 use crate::error::{ErrorClass, HsmError};
+use crate::revoked::RevokedSet;
 use crate::state;
 use crate::token::{DataObject, Fault, Hsm, Identity, MacKey, Outcome, Reaction, Resident};
-use crate::wire::{Answer, Hello, Request, Revoked, State, VERSION};
+use crate::wire::{Answer, Hello, Request, State, VERSION};
 
 pub use journal::Journal;
 use sessions::{SESSIONS_MAX, Sessions};
@@ -293,7 +294,7 @@ impl<H: Hsm> Kernel<H> {
         &mut self,
         revision: u64,
         digest: &[u8; 32],
-        revoked: &[Revoked],
+        revoked: &RevokedSet,
     ) -> Outcome<()> {
         // Read again: another daemon that drives this token may have written since.
         self.state = None;
@@ -308,26 +309,20 @@ impl<H: Hsm> Kernel<H> {
     }
 
     fn refuse_revoked(&mut self, key_id: &str, version: u32) -> Outcome<()> {
-        let revoked = &self.state()?.revoked;
-        let found = revoked.binary_search_by(|entry| {
-            (entry.key_id.as_str(), entry.version).cmp(&(key_id, version))
-        });
-        match found {
-            Ok(_) => Err(Fault::refuse(
+        if self.state()?.revoked.contains(key_id, version) {
+            return Err(Fault::refuse(
                 ErrorClass::Revoked,
                 format!("version {version} of {key_id} is revoked on this token"),
-            )),
-            Err(_) => Ok(()),
+            ));
         }
+        Ok(())
     }
 }
 
 /// The newer state with all that either has revoked: a revocation is never lost to an interruption.
 fn merge(older: Option<State>, mut newer: State) -> State {
     if let Some(older) = older {
-        newer.revoked.extend(older.revoked);
-        newer.revoked.sort();
-        newer.revoked.dedup();
+        newer.revoked = newer.revoked.union(&older.revoked);
     }
     newer
 }

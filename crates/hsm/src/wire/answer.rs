@@ -2,8 +2,9 @@
 
 use super::codec::{Reader, Writer};
 use super::request::{read_revoked, write_revoked};
-use super::{Revoked, WireError, write_frame};
+use super::{WireError, write_frame};
 use crate::error::{ErrorClass, HsmError};
+use crate::revoked::RevokedSet;
 
 /// Who answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +51,8 @@ pub struct State {
     pub revision: u64,
     /// The digest of its inventory.
     pub digest: [u8; 32],
-    /// Versions that this token refuses to release, in rising order.
-    pub revoked: Vec<Revoked>,
+    /// Versions that this token refuses to release.
+    pub revoked: RevokedSet,
 }
 
 /// One answer.

@@ -2,6 +2,7 @@
 
 use super::codec::{Reader, Writer};
 use super::{WireError, write_frame};
+use crate::revoked::{RevokedSet, Span};
 
 /// A stored share with its identity, as one custodian wrote it ([`super::Ingested`]). The MAC covers both other fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +102,8 @@ pub enum Request<'a> {
         revision: u64,
         /// The digest of its inventory.
         digest: &'a [u8; 32],
-        /// Versions to add to the revoked set, in rising order.
-        revoked: Vec<Revoked>,
+        /// Versions to add to the revoked set.
+        revoked: RevokedSet,
     },
     /// Sign a statement. The token process adds the purpose; callers cannot.
     SignStatement {
@@ -282,28 +283,30 @@ fn read_row<'a>(r: &mut Reader<'a>) -> Result<ShareRow<'a>, WireError> {
     })
 }
 
-/// The set as a list in strictly rising order, so that one set has one encoding.
-pub(super) fn write_revoked(w: &mut Writer<'_>, revoked: &[Revoked]) {
-    w.u32(u32::try_from(revoked.len()).unwrap_or(u32::MAX));
-    for entry in revoked {
-        w.bytes(entry.key_id.as_bytes());
-        w.u32(entry.version);
+/// The set as a list of spans in strictly rising order, none touching the next, so that one set has one encoding.
+pub(super) fn write_revoked(w: &mut Writer<'_>, revoked: &RevokedSet) {
+    let spans = revoked.spans();
+    w.u32(u32::try_from(spans.len()).unwrap_or(u32::MAX));
+    for span in spans {
+        w.bytes(span.key_id.as_bytes());
+        w.u32(span.first);
+        w.u32(span.last);
     }
 }
 
-pub(super) fn read_revoked(r: &mut Reader<'_>) -> Result<Vec<Revoked>, WireError> {
+pub(super) fn read_revoked(r: &mut Reader<'_>) -> Result<RevokedSet, WireError> {
     let count = r.u32()?;
-    // Not `with_capacity(count)`: the peer chose that number, the frame's own length bounds what follows.
-    let mut revoked: Vec<Revoked> = Vec::new();
+    // No capacity from the count: the peer chose that number, the frame's own length bounds what follows.
+    let mut revoked = RevokedSet::default();
     for _ in 0..count {
-        let entry = Revoked {
+        let span = Span {
             key_id: r.name()?.to_owned(),
-            version: r.u32()?,
+            first: r.u32()?,
+            last: r.u32()?,
         };
-        if revoked.last().is_some_and(|last| *last >= entry) {
+        if !revoked.push(span) {
             return Err(WireError::Order);
         }
-        revoked.push(entry);
     }
     Ok(revoked)
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::{ErrorClass, HsmError};
+use crate::revoked::RevokedSet;
 
 fn name() -> impl Strategy<Value = String> {
     "[A-Za-z0-9_.-]{1,128}"
@@ -14,7 +15,7 @@ fn blob() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..300)
 }
 
-fn revoked() -> impl Strategy<Value = Vec<Revoked>> {
+fn revoked() -> impl Strategy<Value = RevokedSet> {
     proptest::collection::btree_set((name(), any::<u32>()), 0..5).prop_map(|set| {
         set.into_iter()
             .map(|(key_id, version)| Revoked { key_id, version })
@@ -115,17 +116,16 @@ fn a_revoked_set_out_of_order_is_refused() {
         key_id: key.into(),
         version: 1,
     };
+    let write = Request::WriteState {
+        revision: 1,
+        digest: &[0; 32],
+        revoked: [entry("a"), entry("b")].into_iter().collect(),
+    };
     let mut out = Vec::new();
-    write_request(
-        &mut out,
-        1,
-        &Request::WriteState {
-            revision: 1,
-            digest: &[0; 32],
-            revoked: vec![entry("b"), entry("a")],
-        },
-    )
-    .unwrap();
-    let frame = parse_frame(&out).unwrap().unwrap();
-    assert_eq!(parse_request(frame.body), Err(WireError::Order));
+    write_request(&mut out, 1, &write).unwrap();
+    let mut body = parse_frame(&out).unwrap().unwrap().body.to_vec();
+    assert_eq!(parse_request(&body), Ok(write));
+    let at = body.iter().position(|byte| *byte == b'a').unwrap();
+    body[at] = b'c';
+    assert_eq!(parse_request(&body), Err(WireError::Order));
 }
