@@ -1,26 +1,46 @@
-//! Keys that look like the providers' own and are good nowhere, and a test provider that takes them.
+//! Keys that look like the providers' own, made at run time and good nowhere, and a test provider that takes them.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use rand_core::TryRng as _;
 
 use crate::upstream::{Options, Provider};
 
 /// What an app holds.
 pub const PLACEHOLDER: &str = "sk-placeholder-not-a-key";
 
-/// A key as OpenAI makes them.
-pub const OPENAI: &str = "sk-proj-Qm7vT2xK9bLw4Rz8NcYd1HfJT3BlbkFJu5Ge0PaSi6Vo3XtBqMnWy2Lk8D";
-/// A key as Anthropic makes them.
-pub const ANTHROPIC: &str = "sk-ant-api03-Zt5Wq8Rn2Kx7Lm4Vb9Cd1Fg6Hj3Ps0Ya-Ue8Ti2Ow5QrXc7Bn4Mk1Lj9Hg6Fd3Sa0Zp8Yo5Iu2Ty7Re4Wq1Ec6Vr3Bt0NmAA";
-/// A key as Google makes them.
-pub const GEMINI: &str = "AQ.Ab8RN6Lk3Jh7Gf2Ds9Aq1Zx5Cv8Bn4Mw6Ty0Ui3Op7El2Rj9Wq5";
-
-/// The key of each provider.
+/// The key of each provider: of the shape that the provider gives its keys, made anew by each run, good nowhere.
 pub fn key(provider: Provider) -> &'static str {
+    static KEYS: LazyLock<[String; 3]> = LazyLock::new(|| {
+        [
+            openai(),
+            format!("sk-ant-api03-{}AA", noise(93)),
+            format!("AQ.Ab8RN6{}", noise(44)),
+        ]
+    });
     match provider {
-        Provider::OpenAi => OPENAI,
-        Provider::Anthropic => ANTHROPIC,
-        Provider::Gemini => GEMINI,
+        Provider::OpenAi => &KEYS[0],
+        Provider::Anthropic => &KEYS[1],
+        Provider::Gemini => &KEYS[2],
     }
+}
+
+/// A key as OpenAI makes them, another one each time.
+pub fn openai() -> String {
+    format!("sk-proj-{}{}{}", noise(24), "T3BlbkFJ", noise(24))
+}
+
+/// Random letters and digits.
+fn noise(length: usize) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut random = custody::SystemRandom::new();
+    let mut letter = || {
+        let mut byte = [0];
+        let Ok(()) = random.try_fill_bytes(&mut byte);
+        char::from(LETTERS[usize::from(byte[0]) % LETTERS.len()])
+    };
+    (0..length).map(|_| letter()).collect()
 }
 
 /// A test provider that takes all three.

@@ -60,6 +60,7 @@ impl Scene {
             provider.name(),
             "--upstream",
             &upstream,
+            "--no-test",
         ];
         self.stack
             .tacit_json(&arguments, fixture::key(provider).as_bytes())
@@ -80,8 +81,10 @@ impl Scene {
         let file = self.outside.path().join("sealed");
         std::fs::write(&file, &sealed.armor)?;
         let file = file.to_str().context("temporary paths are text")?;
-        self.stack
-            .tacit_json(&["key", "add", &id(provider), "--sealed", file], b"")?;
+        self.stack.tacit_json(
+            &["key", "add", &id(provider), "--sealed", file, "--no-test"],
+            b"",
+        )?;
         Ok(sealed)
     }
 

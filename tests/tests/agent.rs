@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::fixture::{self, ANTHROPIC, GEMINI, OPENAI, PLACEHOLDER};
+use tests::fixture::{self, PLACEHOLDER};
 use tests::http::{self, Answer, Wire};
 use tests::stack::{LoneAgent, Route};
 use tests::upstream::{Authority, Mode, Provider, Upstream};
@@ -151,9 +151,9 @@ async fn a_refused_key_is_reported_without_any_part_of_it() -> anyhow::Result<()
     let scene = Scene::start().await?;
     scene.upstream.set_mode(Mode::KeyRejected);
     for (path, body, key) in [
-        (CHAT, chat(false), OPENAI),
-        (MESSAGES, message(), ANTHROPIC),
-        (GENERATE, content(), GEMINI),
+        (CHAT, chat(false), fixture::key(Provider::OpenAi)),
+        (MESSAGES, message(), fixture::key(Provider::Anthropic)),
+        (GENERATE, content(), fixture::key(Provider::Gemini)),
     ] {
         let answer = scene.post(path, "", &body)?;
         assert_eq!(answer.status, 502, "{path}: {}", answer.text());

@@ -9,21 +9,19 @@ use tests::http;
 use tests::stack::{LoneAgent, Route};
 use tests::upstream::{Mode, Provider, Upstream};
 
-const KEY: &[u8] = b"sk-proj-Qm7vT2xK9bLw4Rz8NcYd1HfJT3BlbkFJu5Ge0PaSi6Vo3XtBqMnWy2Lk8D";
-
 #[test]
 fn the_hunt_finds_planted_copies_in_files_and_in_memory() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let dek: Vec<u8> = (0..32u8)
         .map(|step| step.wrapping_mul(73).wrapping_add(41))
         .collect();
-    let canary = Canary::armed(dir.path(), &[("provider key", KEY), ("DEK", &dek)])?;
+    let canary = Canary::armed(dir.path(), &[("provider key", key()), ("DEK", &dek)])?;
     // Below a directory, in a name too, and nowhere when it is gone.
     let deep = dir.path().join("state/log");
     std::fs::create_dir_all(&deep)?;
     std::fs::write(
         deep.join("trace.log"),
-        [b"x-api-key: ".as_slice(), KEY].concat(),
+        [b"x-api-key: ".as_slice(), key()].concat(),
     )?;
     assert!(!canary.tree(dir.path())?.hits.is_empty());
     assert!(
@@ -33,12 +31,12 @@ fn the_hunt_finds_planted_copies_in_files_and_in_memory() -> anyhow::Result<()> 
             .is_err()
     );
     std::fs::remove_file(deep.join("trace.log"))?;
-    std::fs::write(deep.join(std::str::from_utf8(KEY)?), "x")?;
+    std::fs::write(deep.join(std::str::from_utf8(key())?), "x")?;
     assert!(
         !canary.tree(dir.path())?.hits.is_empty(),
         "a file name is a place too"
     );
-    std::fs::remove_file(deep.join(std::str::from_utf8(KEY)?))?;
+    std::fs::remove_file(deep.join(std::str::from_utf8(key())?))?;
     std::fs::write(deep.join("trace.log"), "x-api-key: [secret, 66 bytes]")?;
     canary.tree(dir.path())?.clean("a tree without")?;
     assert!(canary.tree(&dir.path().join("state/log")).is_ok());
@@ -108,4 +106,8 @@ async fn an_agent_leaves_no_key_in_logs_answers_or_ordinary_memory() -> anyhow::
             .is_empty()
     );
     Ok(())
+}
+
+fn key() -> &'static [u8] {
+    fixture::key(Provider::OpenAi).as_bytes()
 }

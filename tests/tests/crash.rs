@@ -116,7 +116,7 @@ fn kill_during(
         .spawn()?;
     let started = Instant::now();
     let mut stdin = child.stdin.take().context("stdin is piped")?;
-    stdin.write_all(tests::fixture::OPENAI.as_bytes())?;
+    stdin.write_all(tests::fixture::key(tests::upstream::Provider::OpenAi).as_bytes())?;
     drop(stdin);
     let mut heard = None;
     while heard.is_none() && started.elapsed() < delay {

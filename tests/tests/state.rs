@@ -14,11 +14,12 @@ use tests::process::{Process, bin, eventually};
 use tests::stack::{self, Stack};
 use tests::upstream::Provider;
 
-const ADD: [&str; 4] = [
+const ADD: [&str; 5] = [
     "--provider",
     "openai",
     "--upstream",
     "https://api.openai.com",
+    "--no-test",
 ];
 
 /// A daemon's place with one key in it, and the directory of `tacit dev`.

@@ -13,8 +13,6 @@ use tests::sdk::{MATRIX, Sdks, Target};
 use tests::stack::Sockets;
 use tests::upstream::Provider;
 
-const SUCCESSOR: &str = "sk-proj-Wn4Tz8Yq1Bm6Xc3Vr7Lk2HpDT3BlbkFJg9Fs5Ju0Ea8Oi2Ud6Cy4Nx1Mb7Q";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn apps_with_a_placeholder_are_served_and_the_key_is_nowhere() -> anyhow::Result<()> {
     // No cache: every request goes through the tokens, so the scan meets a daemon at work.
@@ -113,6 +111,7 @@ async fn apps_with_a_placeholder_are_served_and_the_key_is_nowhere() -> anyhow::
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rotation_switches_the_agent_and_revocation_stops_it() -> anyhow::Result<()> {
+    let successor = fixture::openai();
     let scene = Scene::start("60s").await?;
     let before = scene.chat()?;
     assert_ne!(before.status, 200, "there is no key yet");
@@ -125,26 +124,28 @@ async fn rotation_switches_the_agent_and_revocation_stops_it() -> anyhow::Result
     eventually("the agent serves", || {
         scene.chat().ok().filter(|answer| answer.status == 200)
     })?;
-    assert_eq!(scene.last_key()?, fixture::OPENAI);
+    assert_eq!(scene.last_key()?, fixture::key(Provider::OpenAi));
 
-    scene.upstream.accept_key(Provider::OpenAi, SUCCESSOR);
+    scene
+        .upstream
+        .accept_key(Provider::OpenAi, successor.as_str());
     let upstream = scene.upstream.url();
     let rotated = scene.stack.tacit_json(
         &["key", "rotate", "openai-prod", "--upstream", &upstream],
-        SUCCESSOR.as_bytes(),
+        successor.as_bytes(),
     )?;
     // The command returned when the agent had switched.
     assert_eq!(scene.chat()?.status, 200);
     assert_eq!(
         scene.last_key()?,
-        SUCCESSOR,
+        successor,
         "the agent did not switch: {rotated}"
     );
     scene
         .stack
         .tacit_json(&["key", "rollback", "openai-prod"], b"")?;
     assert_eq!(scene.chat()?.status, 200);
-    assert_eq!(scene.last_key()?, fixture::OPENAI);
+    assert_eq!(scene.last_key()?, fixture::key(Provider::OpenAi));
 
     let verified = scene.stack.tacit(&["key", "verify", "openai-prod"], b"")?;
     assert!(

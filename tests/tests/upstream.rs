@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::LazyLock;
+
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
@@ -13,12 +15,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const KEY: &str = "sk-proj-Qm7vT2xK9bLw4Rz8NcYd1HfJT3BlbkFJu5Ge0PaSi6Vo3XtBqMnWy2Lk8D";
-
 async fn start() -> Upstream {
     let mut options = Options::default();
     for provider in Provider::ALL {
-        options = options.key(provider, KEY);
+        options = options.key(provider, &*KEY);
     }
     Upstream::start(options).await.unwrap()
 }
@@ -139,7 +139,7 @@ async fn takes_the_key_only_in_its_slot_once_and_alone() {
                     seen.refused
                 );
                 assert!(!answer.contains("You said"), "{answer}");
-                assert!(!answer.contains(KEY), "a refusal repeats the key");
+                assert!(!answer.contains(&*KEY), "a refusal repeats the key");
             }
         }
     }
@@ -203,7 +203,7 @@ async fn a_rejected_key_gets_each_providers_own_answer() {
         openai.starts_with("HTTP/1.1 401 ") && openai.contains("invalid_api_key"),
         "{openai}"
     );
-    let (head, tail) = (&KEY[..8], &KEY[KEY.len() - 4..]);
+    let (head, tail) = (&KEY[..8], &&KEY[KEY.len() - 4..]);
     assert!(
         openai.contains(head) && openai.contains(tail),
         "the mask shows both ends, as in the world: {openai}"
@@ -240,7 +240,7 @@ async fn a_rejected_key_gets_each_providers_own_answer() {
     )
     .await;
     assert!(gone.starts_with("HTTP/1.1 400 "), "{gone}");
-    upstream.accept_key(Provider::Gemini, KEY);
+    upstream.accept_key(Provider::Gemini, &*KEY);
     let back = exchange(
         &upstream,
         GENERATE,
@@ -317,4 +317,23 @@ async fn refuses_ambiguous_framing() {
         );
     }
     assert_eq!(upstream.request_count(), 0);
+}
+
+/// One key for all three providers of these tests.
+static KEY: Key = Key(LazyLock::new(tests::fixture::openai));
+
+struct Key(LazyLock<String>);
+
+impl std::ops::Deref for Key {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
 }

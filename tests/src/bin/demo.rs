@@ -143,8 +143,10 @@ fn provider(scene: &Scene, claims: &mut Claims) -> anyhow::Result<()> {
         seen.method, seen.path
     ));
     for (name, value) in &seen.headers {
-        let value = String::from_utf8_lossy(value)
-            .replace(fixture::OPENAI, "sk-proj-(the real key, not printed)");
+        let value = String::from_utf8_lossy(value).replace(
+            fixture::key(Provider::OpenAi),
+            "sk-proj-(the real key, not printed)",
+        );
         line(&format!("             {name}: {value}"));
     }
     claims.claim(
@@ -169,7 +171,7 @@ fn hunt(scene: &Scene, sealed: &tests::seal::Sealed, claims: &mut Claims) -> any
     line("5. canary    hunts the key, its data key and its shares, raw and in every encoding");
     let room = tempfile::tempdir()?;
     let mut secrets: Vec<(&str, &[u8])> = vec![
-        ("key", fixture::OPENAI.as_bytes()),
+        ("key", fixture::key(Provider::OpenAi).as_bytes()),
         ("data key", &sealed.dek),
     ];
     let no_key = Canary::armed(room.path(), &secrets)?;

@@ -173,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    const SECRET: &[u8] = b"sk-proj-Qm7vT2xK9bLw4Rz8NcYd1HfJ+/5Ge0PaSi6Vo3Xt";
+    const SECRET: &[u8] = b"sk-proj-nokey-0123456789-abcdef-+/5-anywhere-qq7-o3Xt";
 
     fn found(bytes: &[u8]) -> Vec<&'static str> {
         let needles = Needles::of(&[("key", SECRET)]).unwrap();

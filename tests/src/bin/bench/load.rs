@@ -184,7 +184,10 @@ fn open(target: &Target) -> anyhow::Result<(Box<dyn Stream>, Vec<u8>)> {
             let name = ServerName::IpAddress(address.ip().into());
             let tls = ClientConnection::new(Arc::clone(config), name)?;
             let stream = StreamOwned::new(tls, tcp);
-            (Box::new(stream), request(&host, "", fixture::OPENAI))
+            (
+                Box::new(stream),
+                request(&host, "", fixture::key(::tests::upstream::Provider::OpenAi)),
+            )
         }
     })
 }

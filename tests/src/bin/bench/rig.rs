@@ -102,13 +102,24 @@ impl Rig {
 
 fn add_key(ready: &Value, upstream: &Fixed) -> anyhow::Result<()> {
     let mut command = Command::new(bin("tacit")?);
-    command.args(["key", "add", KEY, "--provider", "openai", "--upstream"]);
+    command.args([
+        "key",
+        "add",
+        KEY,
+        "--no-test",
+        "--provider",
+        "openai",
+        "--upstream",
+    ]);
     command.arg(upstream.url());
     let variables = ready["env"].as_object().context("the ready line has env")?;
     for (name, value) in variables {
         command.env(name, value.as_str().context("variables are texts")?);
     }
-    let output = tests::stack::run(command, fixture::OPENAI.as_bytes())?;
+    let output = tests::stack::run(
+        command,
+        fixture::key(::tests::upstream::Provider::OpenAi).as_bytes(),
+    )?;
     ensure!(
         output.status.success(),
         "tacit key add: {}",

@@ -8,10 +8,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use ::tests::fixture;
+use ::tests::upstream::Authority;
 use anyhow::Context as _;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use tests::fixture;
-use tests::upstream::Authority;
 
 /// Of the whole answer, head and body.
 pub const ANSWER_BYTES: usize = 330;
@@ -107,7 +107,11 @@ fn serve(
                 };
             }
             drop(seen);
-            let has_key = find(&buffer[..request], fixture::OPENAI.as_bytes()).is_some();
+            let has_key = find(
+                &buffer[..request],
+                fixture::key(::tests::upstream::Provider::OpenAi).as_bytes(),
+            )
+            .is_some();
             stream.write_all(if has_key { &good } else { &bare })?;
             stream.flush()?;
             buffer.drain(..request);
