@@ -255,3 +255,13 @@ pub fn shim() -> PathBuf {
         .find(|path| path.is_file())
         .expect("the shim is built: cargo build -p tacit-shim")
 }
+
+/// A process that ends with the test, also when that fails.
+pub struct Service(pub Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
