@@ -3,16 +3,18 @@
 //! Every error in the file is reported at once, by field and rule, and never with the value: a key pasted into the wrong field must not end
 //! in a log. This is the only room that reads files and variables for settings.
 
+mod provider;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use custody::{KeyId, Origin};
-use providers::Family;
-use secret::Secret;
+use custody::KeyId;
 
+pub use provider::{KeyRef, Provider};
 use reader::Fields;
 
 /// Where apps reach the agent unless the file says otherwise.
@@ -61,30 +63,6 @@ pub struct Lease {
     pub offline_grace: Duration,
 }
 
-/// One `[providers.NAME]`.
-#[derive(Debug)]
-pub struct Provider {
-    /// The path prefix, and the provider that must stand in the key's header.
-    pub name: String,
-    /// The API that it speaks.
-    pub family: Family,
-    /// Where its key is.
-    pub key: KeyRef,
-    /// Where its requests go.
-    pub origin: Origin,
-    /// Certificates to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// `secret_key_ref`.
-#[derive(Debug)]
-pub enum KeyRef {
-    /// A key in the daemon's store.
-    Store(KeyId),
-    /// A value that was read from a file or a variable, for development.
-    Fixed(Secret<[u8]>),
-}
-
 /// Everything that is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .reasons.join("\n"))]
@@ -102,6 +80,7 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|error| InvalidConfig {
             reasons: vec![format!("cannot read {}: {}", path.display(), error.kind())],
         })?;
+        // The one reading of the environment: a development key that the file names by its variable. Settings never come from there.
         Self::parse(&text, &mut |name| std::env::var_os(name))
     }
 
@@ -227,237 +206,5 @@ impl Lease {
             );
         }
         Some(Self { ttl, offline_grace })
-    }
-}
-
-impl Provider {
-    fn read(name: String, fields: &mut Fields<'_>, env: reader::Env<'_>) -> Option<Self> {
-        if name.parse::<KeyId>().is_err() {
-            fields.refuse("name", "must be 1 to 128 of ASCII letters, digits, _ - .");
-        }
-        let known = providers::find(&name);
-        let family = match (fields.text("family"), known) {
-            (None, Some(provider)) => Some(provider.family),
-            (None, None) => {
-                fields.refuse(
-                    "family",
-                    "is required for a provider of your own: openai, anthropic or gemini",
-                );
-                None
-            }
-            (Some(_), Some(_)) => {
-                fields.refuse(
-                    "family",
-                    "is fixed for a provider that Tacit knows; leave it out",
-                );
-                None
-            }
-            (Some(family), None) => Family::find(&family).or_else(|| {
-                fields.refuse("family", "must be openai, anthropic or gemini");
-                None
-            }),
-        };
-        match fields.text("mode").as_deref() {
-            None | Some("live") => {}
-            Some("mock") => fields.refuse(
-                "mode",
-                "mock is not in this version; leave it out, or say live",
-            ),
-            Some(_) => fields.refuse("mode", "must be live"),
-        }
-        if fields.any("target").is_some() {
-            fields.refuse(
-                "target",
-                "several keys per provider are not in this version; use one secret_key_ref",
-            );
-        }
-        let origin = Self::origin(fields, known.map(|provider| provider.default_origin));
-        let ca_file = fields.text("ca_file").map(PathBuf::from);
-        let key = Self::key(fields, env);
-        Some(Self {
-            name,
-            family: family?,
-            key: key?,
-            origin: origin?,
-            ca_file,
-        })
-    }
-
-    fn origin(fields: &mut Fields<'_>, default: Option<&str>) -> Option<Origin> {
-        let Some(text) = fields
-            .text("base_url")
-            .or_else(|| default.map(str::to_owned))
-        else {
-            fields.refuse("base_url", "is required for a provider of your own");
-            return None;
-        };
-        // The rule's text never repeats the value.
-        text.parse::<Origin>()
-            .map_err(|rule| fields.refuse("base_url", &rule.to_string()))
-            .ok()
-    }
-
-    fn key(fields: &mut Fields<'_>, env: reader::Env<'_>) -> Option<KeyRef> {
-        const RULE: &str = "is required: { store = \"KEY-ID\" }, or for development { file = \"PATH\" } or { env = \"NAME\" }";
-        let Some(table) = fields.table("secret_key_ref") else {
-            fields.refuse("secret_key_ref", RULE);
-            return None;
-        };
-        let mut inner = fields.inner("secret_key_ref", table);
-        let refs = (inner.text("store"), inner.text("file"), inner.text("env"));
-        let key = match refs {
-            (Some(id), None, None) => id
-                .parse()
-                .map(KeyRef::Store)
-                .map_err(|rule: custody::NameError| inner.refuse("store", &rule.to_string()))
-                .ok(),
-            (None, Some(path), None) => {
-                let read = secret::read_file(Path::new(&path));
-                read.map(KeyRef::Fixed)
-                    .map_err(|error| inner.refuse("file", reader::secret_rule(&error)))
-                    .ok()
-            }
-            (None, None, Some(name)) => inner.secret_from_env(&name, env).map(KeyRef::Fixed),
-            _ => {
-                inner.refuse("", "must have exactly one of store, file, env");
-                None
-            }
-        };
-        inner.finish();
-        key
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        let mut env = |name: &str| (name == "DEV_KEY").then(|| "sk-development".into());
-        Config::parse(text, &mut env).map_err(|error| error.to_string())
-    }
-
-    const FULL: &str = r#"
-name = "px_acme_prod"
-listen = "127.0.0.1:0"
-admin_listen = "127.0.0.1:0"
-hsmd = ["/run/tacit/hsmd.sock", "unix:/run/other.sock"]
-custodians = "/etc/tacit/custodians.json"
-[lease]
-ttl = "0s"
-[providers.openai]
-secret_key_ref = { store = "openai-prod" }
-base_url = "https://gateway.example:8443"
-mode = "live"
-[providers.llm-internal]
-family = "openai"
-base_url = "https://llm.internal.example"
-secret_key_ref = { env = "DEV_KEY" }
-"#;
-
-    #[test]
-    fn reads_every_field_of_the_contract() {
-        let config = parse(FULL).unwrap();
-        assert_eq!(config.name, "px_acme_prod");
-        assert_eq!(config.hsmd[1], Path::new("/run/other.sock"));
-        assert_eq!(config.lease.ttl, Duration::ZERO);
-        let openai = config
-            .providers
-            .iter()
-            .find(|p| p.name == "openai")
-            .unwrap();
-        assert_eq!(openai.origin.to_string(), "https://gateway.example:8443");
-        assert!(matches!(&openai.key, KeyRef::Store(id) if id.as_str() == "openai-prod"));
-    }
-
-    #[test]
-    fn the_shortest_file_has_defaults() {
-        let config = parse("[providers.gemini]\nsecret_key_ref = { store = \"g\" }").unwrap();
-        assert_eq!(config.listen.to_string(), LISTEN);
-        assert_eq!(
-            config.lease,
-            Lease {
-                ttl: Duration::from_secs(60),
-                offline_grace: Duration::ZERO
-            }
-        );
-        assert_eq!(
-            config.providers[0].origin.to_string(),
-            "https://generativelanguage.googleapis.com"
-        );
-    }
-
-    #[test]
-    fn reports_every_error_at_once_and_no_value() {
-        let text = r#"
-listen = "sk-secret-1"
-hsmd = ["https://sk-secret-2"]
-colour = "sk-secret-3"
-[lease]
-ttl = "sk-secret-4"
-[providers.openai]
-secret_key_ref = { store = "sk secret 5" }
-base_url = "http://sk-secret-6.example"
-mode = "mock"
-[providers.mine]
-secret_key_ref = { env = "MISSING" }
-"#;
-        let error = parse(text).unwrap_err();
-        for field in [
-            "listen:",
-            "hsmd:",
-            "colour:",
-            "lease.ttl:",
-            "providers.openai.secret_key_ref.store:",
-            "providers.openai.base_url:",
-            "providers.openai.mode:",
-            "providers.mine.family:",
-            "providers.mine.base_url:",
-            "providers.mine.secret_key_ref.env:",
-        ] {
-            assert!(error.contains(field), "{field} in\n{error}");
-        }
-        assert!(
-            !error.contains("secret-") && !error.contains("secret 5"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn neighbours_of_good_values_are_refused() {
-        for (from, to) in [
-            ("\"0s\"", "\"0\""),
-            ("\"0s\"", "\"25h\""),
-            ("\"0s\"", "0"),
-            ("\"live\"", "\"Live\""),
-            (
-                "{ store = \"openai-prod\" }",
-                "{ store = \"a\", file = \"/b\" }",
-            ),
-            ("{ store = \"openai-prod\" }", "\"openai-prod\""),
-            (
-                "{ store = \"openai-prod\" }",
-                "{ file = \"/nonexistent/key\" }",
-            ),
-            (
-                "https://gateway.example:8443",
-                "https://gateway.example:8443/v1",
-            ),
-            (
-                "https://gateway.example:8443",
-                "http://gateway.example:8443",
-            ),
-            ("family = \"openai\"", "family = \"bedrock\""),
-            ("ttl = \"0s\"", "ttl = \"0s\"\noffline_grace = \"1s\""),
-        ] {
-            assert!(FULL.contains(from));
-            assert!(parse(&FULL.replacen(from, to, 1)).is_err(), "{to}");
-        }
-        let broken = parse("listen = sk-secret").unwrap_err();
-        assert!(
-            broken.contains("line 1") && !broken.contains("sk-"),
-            "{broken}"
-        );
     }
 }

@@ -167,10 +167,6 @@ impl<'a> Fields<'a> {
     }
 
     /// The secret in a variable.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the configuration's own reading of a variable"
-    )]
     pub fn secret_from_env(&mut self, name: &str, env: Env<'_>) -> Option<Secret<[u8]>> {
         let Some(value) = env(name) else {
             self.refuse("env", "names a variable that is not set");

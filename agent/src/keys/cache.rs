@@ -7,12 +7,15 @@
 //! What a daemon says of a key ([`Word`]) is remembered beside the lease: a grant that was on its way meanwhile, and that the word forbids, is
 //! neither kept nor used, however late it arrives.
 
+mod entry;
+mod refresh;
 #[cfg(test)]
 mod tests;
+mod word;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use custody::KeyId;
@@ -21,12 +24,11 @@ use tokio::sync::watch;
 use super::{KeySource, Lease, Leasing, Wanted};
 use crate::clock::Clock;
 use crate::respond::{Code, Refusal};
+use entry::{Entry, Held, Look};
+pub use word::Word;
 
 /// How long after a failed refresh the next one waits. A dead daemon is asked once a second per key, not once per request.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// How long a grant may take. Tokens answer within milliseconds; a network HSM in trouble must not hold the app for longer.
-const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A cache around another source. Clones share it.
 #[derive(Clone)]
@@ -44,79 +46,6 @@ struct Inner {
     /// Ticks when a version begins or ceases to be held.
     changes: watch::Sender<()>,
 }
-
-#[derive(Default)]
-struct Entry {
-    state: Mutex<State>,
-    /// Held by whoever refreshes; the others wait here and then take its result.
-    refreshing: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct State {
-    held: Option<Held>,
-    /// How often a refresh ended, and when and how the last failed one did.
-    attempts: u64,
-    failure: Option<(Duration, Refusal)>,
-    /// The last that was heard about the key. Grants that it forbids crossed with it on the way.
-    word: Word,
-}
-
-/// What a daemon says of a key.
-#[derive(Clone, Debug)]
-pub struct Word {
-    /// Which daemon.
-    pub source: usize,
-    /// Its store's revision: what it granted before that may be outdated.
-    pub revision: u64,
-    /// Whether this agent may use the key at all.
-    pub usable: bool,
-    /// Versions that must not be used any more, whichever daemon grants them.
-    pub revoked: Vec<u32>,
-}
-
-impl Default for Word {
-    /// Nothing was heard yet.
-    fn default() -> Self {
-        Self {
-            source: 0,
-            revision: 0,
-            usable: true,
-            revoked: Vec::new(),
-        }
-    }
-}
-
-impl Word {
-    /// Whether a lease that is held may go on.
-    fn keeps(&self, lease: &Lease) -> bool {
-        self.usable && !self.revoked.contains(&lease.version)
-    }
-
-    /// Whether a lease that has just come was granted in knowledge of this. Revisions of different daemons cannot be compared: of another
-    /// daemon's grants those are refused that this word would have ended.
-    fn admits(&self, lease: &Lease) -> bool {
-        if lease.source == self.source {
-            lease.revision >= self.revision && !self.revoked.contains(&lease.version)
-        } else {
-            self.keeps(lease)
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Held {
-    lease: Arc<Lease>,
-    refresh_at: Duration,
-    expires_at: Duration,
-    grace_until: Duration,
-}
-
-/// A grant that was overtaken by a revoke or rotation more often than can be chance.
-const OVERTAKEN: Refusal = Refusal::new(
-    Code::HsmUnavailable,
-    "the key is changing right now; try again",
-);
 
 impl Cache {
     /// A cache that keeps leases for at most `ttl`.
@@ -283,100 +212,6 @@ impl Inner {
         }
     }
 
-    /// One grant from the source, under the deadline.
-    async fn grant(&self, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
-        let late = Refusal::new(
-            Code::HsmUnavailable,
-            "no lease within 5 s; is hsmd up? see /ready of the agent",
-        );
-        tokio::time::timeout(LEASE_TIMEOUT, self.source.lease(wanted))
-            .await
-            .unwrap_or(Err(late))
-    }
-
-    /// A grant for one request.
-    async fn grant_once(&self, entry: &Entry, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
-        // Two rounds: a grant that a change overtook is asked for once more.
-        for _ in 0..2 {
-            let lease = self.grant(wanted).await?;
-            if entry.lock().word.admits(&lease) {
-                return Ok(lease);
-            }
-        }
-        Err(OVERTAKEN)
-    }
-
-    /// Replaces what is held. The caller holds `refreshing`.
-    async fn refresh(&self, entry: &Entry, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
-        // Two rounds, as above.
-        for _ in 0..2 {
-            let granted = self.grant(wanted).await;
-            // The word is looked at and the lease is put down under one lock: whatever is said later finds it there.
-            if let Some(result) = self.install(&mut entry.lock(), granted) {
-                return result;
-            }
-        }
-        Err(OVERTAKEN)
-    }
-
-    /// Puts down what was granted; nothing when it was overtaken.
-    fn install(
-        &self,
-        state: &mut State,
-        granted: Result<Arc<Lease>, Refusal>,
-    ) -> Option<Result<Arc<Lease>, Refusal>> {
-        let now = self.clock.now();
-        let before = state.held.as_ref().map(|held| held.lease.version);
-        state.attempts += 1;
-        let result = match granted {
-            Ok(lease) if !state.word.admits(&lease) => {
-                state.failure = Some((now, OVERTAKEN));
-                None
-            }
-            Ok(lease) => {
-                let ttl = lease.ttl.min(self.ttl());
-                let expires_at = now.saturating_add(ttl);
-                state.held = (!ttl.is_zero()).then(|| Held {
-                    refresh_at: now.saturating_add(ttl / 5 * 4),
-                    expires_at,
-                    grace_until: expires_at.saturating_add(lease.offline_grace),
-                    lease: Arc::clone(&lease),
-                });
-                state.failure = None;
-                Some(Ok(lease))
-            }
-            Err(refusal) => {
-                if refusal.code != Code::HsmUnavailable {
-                    state.held = None;
-                }
-                state.failure = Some((now, refusal));
-                Some(Err(refusal))
-            }
-        };
-        if before != state.held.as_ref().map(|held| held.lease.version) {
-            self.changes.send_replace(());
-        }
-        result
-    }
-
-    fn refresh_behind(self: &Arc<Self>, entry: &Arc<Entry>, wanted: &Wanted) {
-        let (inner, entry, wanted): (Weak<Self>, _, _) =
-            (Arc::downgrade(self), Arc::clone(entry), wanted.clone());
-        // Bounded: `try_lock` admits one at a time per route, and each has the deadline of a grant.
-        tokio::spawn(async move {
-            let (Some(inner), Ok(_refreshing)) = (inner.upgrade(), entry.refreshing.try_lock())
-            else {
-                return;
-            };
-            if matches!(inner.look(&entry), Look::Stale(_))
-                && inner.waits_for_retry(&entry).is_none()
-                && let Err(refusal) = inner.refresh(&entry, &wanted).await
-            {
-                tracing::warn!(key = %wanted.key_id, code = refusal.code.name(), "lease not refreshed");
-            }
-        });
-    }
-
     /// A lease that may still be used although the daemon cannot be asked.
     fn grace(&self, entry: &Entry, refusal: Refusal) -> Result<Arc<Lease>, Refusal> {
         let now = self.clock.now();
@@ -449,18 +284,6 @@ impl Inner {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Wanted, Arc<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Entry {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-enum Look {
-    Fresh(Arc<Lease>),
-    Stale(Arc<Lease>),
-    Nothing { attempts: u64 },
 }
 
 fn ms(duration: Duration) -> u64 {

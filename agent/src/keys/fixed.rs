@@ -21,7 +21,7 @@ impl Fixed {
     ///
     /// # Errors
     /// [`ArenaError`] when the arena is full.
-    #[allow(
+    #[expect(
         clippy::disallowed_methods,
         reason = "moves a development key into the arena"
     )]

@@ -8,6 +8,7 @@
 
 pub mod daemon;
 pub mod office;
+pub mod store;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

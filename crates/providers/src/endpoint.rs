@@ -3,99 +3,7 @@
 //! An allow-list. What is not listed is denied, so that a new endpoint of a provider is closed until somebody has looked at it, and endpoints
 //! that manage the account or mint credentials are closed for good.
 
-use crate::Family;
-
-/// What a policy may allow: the words of `permissions.endpoints`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Permission {
-    /// Speech, transcription, translation.
-    Audio,
-    /// Work in bulk.
-    Batches,
-    /// Chat, text completion, token counting.
-    Chat,
-    /// Vectors.
-    Embeddings,
-    /// Endpoints that hand the app a provider credential of its own, with which it can go round Tacit. Never in a default.
-    EphemeralKeys,
-    /// Uploads and what is built on them.
-    Files,
-    /// Training, and deleting what was trained.
-    FineTuning,
-    /// Pictures and video.
-    Images,
-    /// Reading the list of models.
-    Models,
-    /// Classifying content.
-    Moderation,
-    /// Two-way sessions.
-    Realtime,
-    /// The Responses API, with its conversations.
-    Responses,
-}
-
-/// A word that is no permission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownPermission;
-
-impl std::fmt::Display for UnknownPermission {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("not a permission; known are: ")?;
-        for (n, permission) in Permission::ALL.iter().enumerate() {
-            write!(f, "{}{}", if n == 0 { "" } else { ", " }, permission.name())?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for UnknownPermission {}
-
-impl Permission {
-    /// Every permission there is.
-    pub const ALL: [Self; 12] = [
-        Self::Audio,
-        Self::Batches,
-        Self::Chat,
-        Self::Embeddings,
-        Self::EphemeralKeys,
-        Self::Files,
-        Self::FineTuning,
-        Self::Images,
-        Self::Models,
-        Self::Moderation,
-        Self::Realtime,
-        Self::Responses,
-    ];
-
-    /// The word used in definitions and on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Audio => "audio",
-            Self::Batches => "batches",
-            Self::Chat => "chat",
-            Self::Embeddings => "embeddings",
-            Self::EphemeralKeys => "ephemeral-keys",
-            Self::Files => "files",
-            Self::FineTuning => "fine-tuning",
-            Self::Images => "images",
-            Self::Models => "models",
-            Self::Moderation => "moderation",
-            Self::Realtime => "realtime",
-            Self::Responses => "responses",
-        }
-    }
-}
-
-impl std::str::FromStr for Permission {
-    type Err = UnknownPermission;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|p| p.name() == word)
-            .ok_or(UnknownPermission)
-    }
-}
+use crate::{Family, Permission};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,14 +266,5 @@ mod tests {
                 "{method} {path}"
             );
         }
-    }
-
-    #[test]
-    fn permissions_are_known_by_their_words() {
-        for permission in P::ALL {
-            assert_eq!(permission.name().parse(), Ok(permission));
-        }
-        assert_eq!("Chat".parse::<P>(), Err(UnknownPermission));
-        assert!(UnknownPermission.to_string().contains("fine-tuning"));
     }
 }

@@ -8,12 +8,14 @@
 mod endpoint;
 mod fault;
 mod pattern;
+mod permission;
 mod refusal;
 mod slot;
 
-pub use endpoint::{Endpoint, Permission, UnknownPermission};
+pub use endpoint::Endpoint;
 pub use fault::UpstreamFault;
 pub use pattern::Plausibility;
+pub use permission::{Permission, UnknownPermission};
 pub use slot::{Slot, is_credential_header, is_credential_parameter};
 
 /// The API that a provider speaks: decides slot, endpoints, error envelope and error classes.

@@ -225,3 +225,117 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn not_opened() -> Vec<OpenError> {
+        let fingerprint = custody::Fingerprint::new([7; 32]);
+        let id = || "secret-custodian".parse().unwrap();
+        vec![
+            OpenError::Provenance(ProvenanceError::UnknownSealer {
+                sealer: "secret-sealer".to_owned(),
+            }),
+            OpenError::Provenance(ProvenanceError::Signature),
+            OpenError::Provenance(ProvenanceError::Header),
+            OpenError::Provenance(ProvenanceError::Envelope),
+            OpenError::Provenance(ProvenanceError::Share { x: 1 }),
+            OpenError::Provenance(ProvenanceError::Counts),
+            OpenError::Custodian(TrustError::Unpinned { fingerprint }),
+            OpenError::Custodian(TrustError::Superseded {
+                id: id(),
+                fingerprint,
+            }),
+            OpenError::Custodian(TrustError::Changed {
+                id: id(),
+                differences: Vec::new(),
+            }),
+            OpenError::OtherKey {
+                asked: "a".parse().unwrap(),
+                found: "secret-key".parse().unwrap(),
+            },
+            OpenError::OtherProvider {
+                key: "a".parse().unwrap(),
+                asked: "openai".to_owned(),
+                found: "secret-provider".to_owned(),
+            },
+            OpenError::UpstreamNotAllowed {
+                key: "a".parse().unwrap(),
+                origin: "https://secret.example".to_owned(),
+                allowed: "https://secret-too.example".to_owned(),
+            },
+            OpenError::OtherCustodian { x: 1 },
+            OpenError::Delivery { x: 1 },
+            OpenError::NoRsaKey { x: 1 },
+            OpenError::Combine(CombineError::Count {
+                found: 1,
+                needed: 2,
+            }),
+            OpenError::Combine(CombineError::UnknownIndex { x: 9 }),
+            OpenError::Combine(CombineError::Duplicate { x: 1 }),
+            OpenError::Combine(CombineError::Check { x: 1 }),
+            OpenError::Combine(CombineError::Commitment),
+            OpenError::Envelope(custody::dek::EnvelopeChanged),
+        ]
+    }
+
+    #[test]
+    fn every_failure_has_a_name_of_its_own_in_the_log_and_none_of_its_words_reach_the_app() {
+        let mut names = BTreeSet::new();
+        for error in not_opened() {
+            let error = HsmdError::Open(error);
+            assert!(names.insert(error.name()), "{} twice", error.name());
+            let refusal = error.refusal();
+            assert!(!refusal.to_string().contains("secret"), "{refusal}");
+            let foreign = matches!(error.name(), "upstream_not_allowed" | "other_provider");
+            assert_eq!(refusal.code == Code::UpstreamNotAllowed, foreign);
+            assert_eq!(refusal.code == Code::HsmUnavailable, !foreign);
+        }
+        // Those that only a newer custody could add have no names yet.
+        for general in ["provenance", "shares", "custodian", "not_opened"] {
+            assert!(!names.contains(general));
+        }
+    }
+
+    #[test]
+    fn the_daemons_own_words_stay_in_the_log() {
+        let with = |code: Option<&'static str>| {
+            let mut status = Status::unavailable("secret words");
+            if let Some(code) = code {
+                status
+                    .metadata_mut()
+                    .insert(proto::ERROR_KEY, code.parse().unwrap());
+            }
+            HsmdError::from(status)
+        };
+        for (code, wanted, again) in [
+            (Some("key_revoked"), Code::KeyRevoked, Again::No),
+            (Some("not_found"), Code::PermissionDenied, Again::No),
+            (
+                Some("upstream_not_allowed"),
+                Code::UpstreamNotAllowed,
+                Again::No,
+            ),
+            (
+                Some("session_unknown"),
+                Code::HsmUnavailable,
+                Again::NewSession,
+            ),
+            (
+                Some("hsm_unavailable"),
+                Code::HsmUnavailable,
+                Again::OtherDaemon,
+            ),
+            (None, Code::HsmUnavailable, Again::NewSession),
+        ] {
+            let error = with(code);
+            assert_eq!((error.refusal().code, error.again()), (wanted, again));
+            assert!(!error.refusal().to_string().contains("secret"));
+            assert!(chain(&error).contains("secret words"));
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! The daemon's client: sessions and leases over its workload socket, opened straight into the arena.
 //!
-//! [`session`] keeps one session with one daemon, [`lease`] asks for and opens leases in it, [`watch`] hears what changes, [`report`] tells how
-//! keys were used, and [`error`] says what a failure means. These rooms alone name generated messages. What the daemon sends is believed only
+//! `session` keeps one session with one daemon, `lease` asks for and opens leases in it, `watch` hears what changes, `report` tells how
+//! keys were used, and `error` says what a failure means. These rooms alone name generated messages. What the daemon sends is believed only
 //! as far as the trust file goes: the sealer's signature, the pinned custodians, and the header that opened decide; the daemon's own fields
 //! are compared with them.
 
 mod connect;
 mod error;
+mod following;
 mod lease;
 mod report;
 mod session;

@@ -1,0 +1,173 @@
+//! From a configuration to an agent: everything is bound before anything serves.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, RwLock};
+
+use custody::Trust;
+use lifecycle::admin;
+use lifecycle::readiness::Readiness;
+use secret::Arena;
+use tokio::sync::mpsc;
+
+use super::force::{Force, Unchanging};
+use super::{Agent, BuildError, Deps};
+use crate::config::{Config, KeyRef};
+use crate::keys::cache::Cache;
+use crate::keys::hsmd::{Hsmd, Settings, Watch};
+use crate::keys::{KeySource, Wanted};
+use crate::listen::{self, RequestIds};
+use crate::metrics::Metrics;
+use crate::pipeline::Shared;
+use crate::usage::Usage;
+
+/// The arena: two versions of a few keys need a kilobyte; with `ttl = "0s"` every request in flight holds one. Small enough for the
+/// RLIMIT_MEMLOCK of 8 MiB that systemd and containers give.
+const ARENA_BYTES: usize = 256 * 1024;
+
+/// What is tried where only little may be locked (64 KiB was the kernel's default before 5.16).
+const ARENA_SMALL_BYTES: usize = 32 * 1024;
+
+/// Commands from the daemon that wait.
+const CONTROL_MAX: usize = 8;
+
+impl Config {
+    /// Whether any route's key is in the daemon's store.
+    pub fn has_store_keys(&self) -> bool {
+        self.providers
+            .iter()
+            .any(|provider| matches!(provider.key, KeyRef::Store(_)))
+    }
+
+    /// Reads the trust file.
+    ///
+    /// # Errors
+    /// [`BuildError::NoTrust`] or [`BuildError::Trust`].
+    pub fn trust(&self) -> Result<Trust, BuildError> {
+        let path = &self.custodians;
+        let refuse = |rule: String| BuildError::Trust {
+            path: path.clone(),
+            rule,
+        };
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => BuildError::NoTrust { path: path.clone() },
+            kind => refuse(kind.to_string()),
+        })?;
+        Trust::parse(&bytes).map_err(|error| refuse(error.to_string()))
+    }
+
+    pub(super) fn settings(&self) -> Result<Settings, BuildError> {
+        let key_ids: BTreeSet<String> = self
+            .providers
+            .iter()
+            .filter_map(|provider| match &provider.key {
+                KeyRef::Store(id) => Some(id.to_string()),
+                KeyRef::Fixed(_) => None,
+            })
+            .collect();
+        Ok(Settings {
+            trust: Arc::new(self.trust()?),
+            key_ids: key_ids.into_iter().collect(),
+            lease: self.lease,
+        })
+    }
+
+    /// Binds everything.
+    ///
+    /// # Errors
+    /// [`BuildError`] names what cannot be had.
+    pub async fn build(self, deps: Deps) -> Result<Agent, BuildError> {
+        let Deps {
+            clock,
+            drain,
+            registry,
+            config_path,
+        } = deps;
+        let arena = arena()?;
+        let mut instance_id = [0; 16];
+        aws_lc_rs::rand::fill(&mut instance_id).map_err(|_| BuildError::Random)?;
+        let metrics = Metrics::register(&registry)?;
+        let readiness = Readiness::new(&drain);
+        let (control_in, control) = mpsc::channel(CONTROL_MAX);
+
+        let settings = if self.has_store_keys() {
+            Some(self.settings()?)
+        } else {
+            None
+        };
+        let hsmd = settings
+            .map(|settings| Arc::new(Hsmd::new(&self, settings, arena.clone(), instance_id)));
+        let source: Arc<dyn KeySource> = match &hsmd {
+            Some(hsmd) => Arc::clone(hsmd) as _,
+            None => Arc::new(NoDaemon),
+        };
+        let cache = Cache::new(source, clock, self.lease.ttl);
+        let watch = hsmd.as_ref().map(|hsmd| {
+            Watch::new(
+                Arc::clone(hsmd),
+                cache.clone(),
+                control_in,
+                metrics.hsmd_connected.clone(),
+                readiness.task("hsmd"),
+            )
+        });
+        let bind = |addr| move |source| BuildError::Bind { addr, source };
+        let (listener, addr) = listen::bind(self.listen).await.map_err(bind(self.listen))?;
+        let admin = admin::bind(self.admin_listen).await?.spawn(
+            "tacit_agent",
+            readiness.clone(),
+            registry,
+        )?;
+
+        let shared = Shared {
+            routes: RwLock::default(),
+            hosts: RwLock::new(Arc::from([])),
+            metrics,
+            usage: Arc::new(Usage::default()),
+        };
+        let mut force = Force {
+            config_path,
+            shared: Arc::new(shared),
+            arena,
+            drain,
+            hsmd,
+            cache,
+            fixed: Unchanging::of(&self),
+        };
+        force.put_in_force(self).await?;
+        let [a, b, c, d, e, f, ..] = instance_id;
+        Ok(Agent {
+            addr,
+            admin_addr: admin.addr(),
+            listener,
+            admin,
+            force,
+            watch,
+            control,
+            ids: Arc::new(RequestIds::new([a, b, c, d, e, f])),
+            readiness,
+        })
+    }
+}
+
+fn arena() -> Result<Arena, BuildError> {
+    let arena = Arena::new(ARENA_BYTES).or_else(|_| Arena::new(ARENA_SMALL_BYTES))?;
+    tracing::info!(
+        tier = arena.tier().name(),
+        bytes = arena.range().len(),
+        "memory for keys"
+    );
+    Ok(arena)
+}
+
+/// Stands where no route needs a daemon.
+struct NoDaemon;
+
+impl KeySource for NoDaemon {
+    fn lease<'a>(&'a self, _: &'a Wanted) -> crate::keys::Leasing<'a> {
+        use crate::respond::{Code, Refusal};
+        Box::pin(std::future::ready(Err(Refusal::new(
+            Code::HsmUnavailable,
+            "no hsmd is configured",
+        ))))
+    }
+}

@@ -1,0 +1,82 @@
+//! Why the agent cannot start, and whether that is the configuration's fault.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use lifecycle::admin;
+
+use crate::trust_roots::RootsError;
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// There is no trust file.
+    #[error(
+        "there is no trust file at {path}: copy the custodians.json that `hsmd init --config FILE` printed fingerprints of, compare them (`tacit trust show --trust {path}`), then start again"
+    )]
+    NoTrust {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The trust file cannot be used.
+    #[error("the trust file {path} cannot be used: {rule}")]
+    Trust {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        rule: String,
+    },
+    /// No memory could be locked for keys.
+    #[error("cannot set up the memory that keys live in")]
+    Arena(#[from] secret::ArenaError),
+    /// A route's TLS cannot be set up.
+    #[error("providers.{provider}")]
+    Roots {
+        /// Which route.
+        provider: String,
+        /// Why.
+        #[source]
+        source: RootsError,
+    },
+    /// A route's host cannot be a TLS name.
+    #[error("providers.{provider}.base_url: its host cannot be a TLS server name")]
+    ServerName {
+        /// Which route.
+        provider: String,
+    },
+    /// An address is taken.
+    #[error("cannot listen on {addr}; is another process there? Set `listen`")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The admin endpoints cannot be had.
+    #[error(transparent)]
+    Admin(#[from] admin::AdminError),
+    /// A metric cannot be registered.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// No randomness for names.
+    #[error("the system gives no randomness")]
+    Random,
+}
+
+impl BuildError {
+    /// Whether the configuration or its surroundings are at fault (exit 78), not this moment (exit 1).
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::NoTrust { .. }
+            | Self::Trust { .. }
+            | Self::Roots { .. }
+            | Self::ServerName { .. } => true,
+            Self::Arena(_)
+            | Self::Bind { .. }
+            | Self::Admin(_)
+            | Self::Metrics(_)
+            | Self::Random => false,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The configuration in force: put in place as a whole, and replaced as a whole when the file is read again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use lifecycle::drain::Trigger;
+use rustls::RootCertStore;
+use secret::Arena;
+
+use super::BuildError;
+use crate::config::{Config, KeyRef};
+use crate::keys::cache::Cache;
+use crate::keys::fixed::Fixed;
+use crate::keys::hsmd::{self, Control, Hsmd, Terms};
+use crate::keys::{KeySource, Wanted};
+use crate::pipeline::Shared;
+use crate::probe;
+use crate::route::{Route, Routes};
+use crate::trust_roots;
+use crate::upstream::Upstream;
+
+/// What a reload works on.
+pub(super) struct Force {
+    pub(super) config_path: Option<PathBuf>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) arena: Arena,
+    pub(super) drain: Trigger,
+    pub(super) hsmd: Option<Arc<Hsmd>>,
+    pub(super) cache: Cache,
+    /// What cannot change without a restart.
+    pub(super) fixed: Unchanging,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Unchanging {
+    name: String,
+    listen: SocketAddr,
+    admin_listen: SocketAddr,
+    hsmd: Vec<PathBuf>,
+    hsmd_uid: Option<u32>,
+    has_store_keys: bool,
+}
+
+impl Unchanging {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            name: config.name.clone(),
+            listen: config.listen,
+            admin_listen: config.admin_listen,
+            hsmd: config.hsmd.clone(),
+            hsmd_uid: config.hsmd_uid,
+            has_store_keys: config.has_store_keys(),
+        }
+    }
+}
+
+impl Force {
+    pub(super) async fn control(&mut self, control: Control) {
+        match control {
+            Control::Reload(answer) => {
+                // Nobody waits any more: the daemon ended the stream.
+                let _ = answer.send(self.reload().await);
+            }
+            Control::TestKey(key_id, answer) => {
+                let routes = Arc::clone(
+                    &self
+                        .shared
+                        .routes
+                        .read()
+                        .unwrap_or_else(PoisonError::into_inner),
+                );
+                let route = routes
+                    .list
+                    .iter()
+                    .find(|route| route.wanted.key_id.as_str() == key_id)
+                    .cloned();
+                tokio::spawn(async move {
+                    let line = match route {
+                        Some(route) => probe::test_key(&route).await,
+                        None => Err("no route of this agent uses the key".to_owned()),
+                    };
+                    let _ = answer.send(line);
+                });
+            }
+        }
+    }
+
+    /// Reads the file again. A bad one changes nothing.
+    pub(super) async fn reload(&mut self) -> Result<String, String> {
+        const KEPT: &str = "the configuration in force stays";
+        let Some(path) = &self.config_path else {
+            return Err(format!("there is no file to read; {KEPT}"));
+        };
+        let config =
+            Config::load(path).map_err(|error| format!("{KEPT}; the file has errors: {error}"))?;
+        if Unchanging::of(&config) != self.fixed {
+            return Err(format!(
+                "{KEPT}; name, listen, admin_listen, hsmd, hsmd_uid, and the first or last store key need a restart to change"
+            ));
+        }
+        match self.put_in_force(config).await {
+            Ok(()) => Ok("configuration read again and in force".to_owned()),
+            Err(error) => Err(format!("{KEPT}; {}", hsmd::chain(&error))),
+        }
+    }
+
+    /// Makes everything first, then replaces all of it.
+    pub(super) async fn put_in_force(&mut self, config: Config) -> Result<(), BuildError> {
+        let settings = if self.hsmd.is_some() {
+            Some(config.settings()?)
+        } else {
+            None
+        };
+        let system = if config
+            .providers
+            .iter()
+            .any(|provider| provider.origin.tls())
+        {
+            trust_roots::system()
+        } else {
+            RootCertStore::empty()
+        };
+        let mut list = Vec::new();
+        for provider in config.providers {
+            list.push(Arc::new(self.route(provider, &system)?));
+        }
+        if let (Some(hsmd), Some(settings)) = (&self.hsmd, settings) {
+            match hsmd.change(settings).await {
+                Terms::Kept => {}
+                Terms::Changed => self.cache.begin_anew(config.lease.ttl),
+            }
+        }
+        *self
+            .shared
+            .hosts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = config.hosts.into();
+        *self
+            .shared
+            .routes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(Routes { list });
+        Ok(())
+    }
+
+    fn route(
+        &self,
+        provider: crate::config::Provider,
+        system: &RootCertStore,
+    ) -> Result<Route, BuildError> {
+        let crate::config::Provider {
+            name,
+            family,
+            key,
+            origin,
+            ca_file,
+        } = provider;
+        let tls = match origin.tls() {
+            true => Some(
+                trust_roots::client_config(system.clone(), ca_file.as_deref()).map_err(
+                    |source| BuildError::Roots {
+                        provider: name.clone(),
+                        source,
+                    },
+                )?,
+            ),
+            false => None,
+        };
+        let upstream = Upstream::new(origin.clone(), tls).map_err(|_| BuildError::ServerName {
+            provider: name.clone(),
+        })?;
+        let wanted = |key_id| Wanted {
+            key_id,
+            provider: name.clone(),
+            origin,
+        };
+        let (wanted, keys): (Wanted, Arc<dyn KeySource>) = match key {
+            KeyRef::Store(id) => (wanted(id), Arc::new(self.cache.clone())),
+            KeyRef::Fixed(key) => {
+                // A development key has no id of its own; its route's name stands for it in metrics.
+                let wanted = wanted(
+                    name.parse()
+                        .expect("the name was checked against the rule for key ids in config"),
+                );
+                tracing::warn!(provider = %name, "key from a file or variable: for development only");
+                let fixed = Fixed::new(&wanted, key, &self.arena)?;
+                (wanted, Arc::new(fixed))
+            }
+        };
+        Ok(Route {
+            name,
+            family,
+            wanted,
+            keys,
+            upstream: Arc::new(upstream),
+        })
+    }
+
+    pub(super) fn sweep(&self) {
+        let routes = Arc::clone(
+            &self
+                .shared
+                .routes
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        routes.list.iter().for_each(|route| route.upstream.sweep());
+        self.cache.sweep();
+        self.shared
+            .metrics
+            .leases
+            .set(i64::try_from(self.cache.in_use().len()).unwrap_or(i64::MAX));
+    }
+}

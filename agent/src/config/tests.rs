@@ -1,0 +1,130 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    let mut env = |name: &str| (name == "DEV_KEY").then(|| "sk-development".into());
+    Config::parse(text, &mut env).map_err(|error| error.to_string())
+}
+
+const FULL: &str = r#"
+name = "px_acme_prod"
+listen = "127.0.0.1:0"
+admin_listen = "127.0.0.1:0"
+hsmd = ["/run/tacit/hsmd.sock", "unix:/run/other.sock"]
+custodians = "/etc/tacit/custodians.json"
+[lease]
+ttl = "0s"
+[providers.openai]
+secret_key_ref = { store = "openai-prod" }
+base_url = "https://gateway.example:8443"
+mode = "live"
+[providers.llm-internal]
+family = "openai"
+base_url = "https://llm.internal.example"
+secret_key_ref = { env = "DEV_KEY" }
+"#;
+
+#[test]
+fn reads_every_field_of_the_contract() {
+    let config = parse(FULL).unwrap();
+    assert_eq!(config.name, "px_acme_prod");
+    assert_eq!(config.hsmd[1], Path::new("/run/other.sock"));
+    assert_eq!(config.lease.ttl, Duration::ZERO);
+    let openai = config
+        .providers
+        .iter()
+        .find(|p| p.name == "openai")
+        .unwrap();
+    assert_eq!(openai.origin.to_string(), "https://gateway.example:8443");
+    assert!(matches!(&openai.key, KeyRef::Store(id) if id.as_str() == "openai-prod"));
+}
+
+#[test]
+fn the_shortest_file_has_defaults() {
+    let config = parse("[providers.gemini]\nsecret_key_ref = { store = \"g\" }").unwrap();
+    assert_eq!(config.listen.to_string(), LISTEN);
+    assert_eq!(
+        config.lease,
+        Lease {
+            ttl: Duration::from_secs(60),
+            offline_grace: Duration::ZERO
+        }
+    );
+    assert_eq!(
+        config.providers[0].origin.to_string(),
+        "https://generativelanguage.googleapis.com"
+    );
+}
+
+#[test]
+fn reports_every_error_at_once_and_no_value() {
+    let text = r#"
+listen = "sk-secret-1"
+hsmd = ["https://sk-secret-2"]
+colour = "sk-secret-3"
+[lease]
+ttl = "sk-secret-4"
+[providers.openai]
+secret_key_ref = { store = "sk secret 5" }
+base_url = "http://sk-secret-6.example"
+mode = "mock"
+[providers.mine]
+secret_key_ref = { env = "MISSING" }
+"#;
+    let error = parse(text).unwrap_err();
+    for field in [
+        "listen:",
+        "hsmd:",
+        "colour:",
+        "lease.ttl:",
+        "providers.openai.secret_key_ref.store:",
+        "providers.openai.base_url:",
+        "providers.openai.mode:",
+        "providers.mine.family:",
+        "providers.mine.base_url:",
+        "providers.mine.secret_key_ref.env:",
+    ] {
+        assert!(error.contains(field), "{field} in\n{error}");
+    }
+    assert!(
+        !error.contains("secret-") && !error.contains("secret 5"),
+        "{error}"
+    );
+}
+
+#[test]
+fn neighbours_of_good_values_are_refused() {
+    for (from, to) in [
+        ("\"0s\"", "\"0\""),
+        ("\"0s\"", "\"25h\""),
+        ("\"0s\"", "0"),
+        ("\"live\"", "\"Live\""),
+        (
+            "{ store = \"openai-prod\" }",
+            "{ store = \"a\", file = \"/b\" }",
+        ),
+        ("{ store = \"openai-prod\" }", "\"openai-prod\""),
+        (
+            "{ store = \"openai-prod\" }",
+            "{ file = \"/nonexistent/key\" }",
+        ),
+        (
+            "https://gateway.example:8443",
+            "https://gateway.example:8443/v1",
+        ),
+        (
+            "https://gateway.example:8443",
+            "http://gateway.example:8443",
+        ),
+        ("family = \"openai\"", "family = \"bedrock\""),
+        ("ttl = \"0s\"", "ttl = \"0s\"\noffline_grace = \"1s\""),
+    ] {
+        assert!(FULL.contains(from));
+        assert!(parse(&FULL.replacen(from, to, 1)).is_err(), "{to}");
+    }
+    let broken = parse("listen = sk-secret").unwrap_err();
+    assert!(
+        broken.contains("line 1") && !broken.contains("sk-"),
+        "{broken}"
+    );
+}

@@ -1,0 +1,55 @@
+//! Reads and writes of an exchange, each with its limit.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::Stop;
+
+/// Read at once from either side. One TLS record.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// An upstream that is silent, before its first byte or within a body. Reasoning models think for minutes; SDKs give up after ten.
+pub(super) const RESPONSE_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A side that takes nothing more of what it was to get.
+const WRITE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Reads more of a response; false at the end of the connection.
+pub(super) async fn more(
+    upstream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> Result<bool, Stop> {
+    match read(upstream, buffer, RESPONSE_IDLE_TIMEOUT).await {
+        Ok(read) => Ok(read > 0),
+        Err(_) => Err(Stop::UpstreamDied),
+    }
+}
+
+/// Reads at most one piece.
+pub(super) async fn read(
+    from: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    idle: Duration,
+) -> io::Result<usize> {
+    buffer.reserve(PIECE_BYTES);
+    // The limit keeps what is read ahead to one piece whatever the allocation has room for.
+    let mut piece = from.take(PIECE_BYTES as u64);
+    timeout(idle, piece.read_buf(buffer))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Writes all of it.
+pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let whole = async {
+        to.write_all(bytes).await?;
+        to.flush().await
+    };
+    timeout(WRITE_IDLE_TIMEOUT, whole)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

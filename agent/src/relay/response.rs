@@ -1,0 +1,226 @@
+//! The upstream's response on its way down: what it says of our key is replaced, where it leads away from us is turned back.
+
+use std::io;
+
+use bytes::{Buf as _, BytesMut};
+use providers::UpstreamFault;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::io::{RESPONSE_IDLE_TIMEOUT, more, read, write};
+use super::{Marks, Progress, Stop};
+use crate::http1::{Decoder, Encoder, Framing, ResponseHead, response, target};
+use crate::inject::Outgoing;
+use crate::respond::{Code, Refusal};
+
+/// Error bodies up to this size are read before they are relayed, to see whether they are about our key. Real ones are under 2 KiB.
+const ERROR_BODY_MAX: usize = 64 * 1024;
+
+/// Interim responses (1xx) tolerated before the real one.
+const INTERIM_MAX: usize = 8;
+
+/// Relays the response. `Ok((status, reusable))` when it was complete.
+pub(super) async fn relay_response(
+    upstream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    client: &mut (impl AsyncWrite + Unpin),
+    request: &Outgoing<'_>,
+    marks: Marks<'_>,
+    progress: &Progress,
+) -> Result<(u16, bool), Stop> {
+    let head = read_head(upstream, buffer, request.head().method, progress).await?;
+    let mut decoder = Decoder::new(head.framing);
+    let mut early = Vec::new();
+    if UpstreamFault::possible(head.status) {
+        collect(upstream, buffer, &mut decoder, &mut early).await;
+        let family = request.route().family;
+        let unreadable = head.is_encoded() && !early.is_empty();
+        if unreadable || family.classify(head.status, &early) == UpstreamFault::AuthBad {
+            return Err(Stop::Refused(Refusal::new(
+                Code::UpstreamCredentialsRejected,
+                "the provider did not accept the key that Tacit holds; your security team has been told",
+            )));
+        }
+    }
+    let (text, encoder) = render_head(&head, request, marks, progress);
+    let mut out = text;
+    encoder.piece(&early, &mut out);
+    if decoder.is_done() {
+        encoder.end(&mut out);
+    }
+    Progress::set(&progress.responded);
+    write(client, &out).await.map_err(|_| Stop::ClientGone)?;
+    while !decoder.is_done() {
+        if buffer.is_empty() && !more(upstream, buffer).await? {
+            if decoder.ends_with_connection() {
+                out.clear();
+                encoder.end(&mut out);
+                write(client, &out).await.map_err(|_| Stop::ClientGone)?;
+                return Ok((head.status, false));
+            }
+            return Err(Stop::UpstreamDied);
+        }
+        out.clear();
+        let taken = decoder
+            .decode(buffer, |content| encoder.piece(content, &mut out))
+            .map_err(|_| Stop::UpstreamDied)?;
+        buffer.advance(taken);
+        if decoder.is_done() {
+            encoder.end(&mut out);
+        }
+        if !out.is_empty() {
+            write(client, &out).await.map_err(|_| Stop::ClientGone)?;
+        }
+    }
+    Ok((head.status, head.keep_alive))
+}
+
+/// The head of the final response; interim ones are dropped (we have answered `Expect` ourselves).
+async fn read_head(
+    upstream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    method: &str,
+    progress: &Progress,
+) -> Result<ResponseHead, Stop> {
+    const PROTOCOL: Refusal = Refusal::new(
+        Code::UpstreamUnreachable,
+        "the provider's answer is not valid HTTP/1.1",
+    );
+    let mut interim = 0;
+    let mut seen = 0;
+    loop {
+        match ResponseHead::parse(buffer, seen, method) {
+            Err(_) => return Err(Stop::Refused(PROTOCOL)),
+            Ok(Some((head, length))) => {
+                buffer.advance(length);
+                seen = 0;
+                match head.status {
+                    101 => return Err(Stop::Refused(PROTOCOL)),
+                    100..=199 if interim < INTERIM_MAX => interim += 1,
+                    100..=199 => return Err(Stop::Refused(PROTOCOL)),
+                    _ => return Ok(head),
+                }
+            }
+            Ok(None) => {
+                seen = buffer.len();
+                match read(upstream, buffer, RESPONSE_IDLE_TIMEOUT).await {
+                    Ok(0) => return Err(Stop::UpstreamDied),
+                    Ok(_) => Progress::set(&progress.answered),
+                    // While the app is still sending, the upstream has nothing to answer; the body has a time limit of its own.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::TimedOut
+                            && !Progress::is(&progress.request_done) => {}
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                        return Err(Stop::Refused(Refusal::new(
+                            Code::UpstreamTimeout,
+                            "the provider was silent for ten minutes",
+                        )));
+                    }
+                    Err(_) => return Err(Stop::UpstreamDied),
+                }
+            }
+        }
+    }
+}
+
+/// Reads the beginning of an error body. Whatever goes wrong shows again when the rest is relayed.
+async fn collect(
+    upstream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    decoder: &mut Decoder,
+    into: &mut Vec<u8>,
+) {
+    while !decoder.is_done() && into.len() < ERROR_BODY_MAX {
+        if buffer.is_empty() && !matches!(more(upstream, buffer).await, Ok(true)) {
+            return;
+        }
+        match decoder.decode(buffer, |content| into.extend_from_slice(content)) {
+            Ok(taken) => buffer.advance(taken),
+            Err(_) => return,
+        }
+    }
+}
+
+/// The response head for the app, and how its body is written.
+fn render_head(
+    head: &ResponseHead,
+    request: &Outgoing<'_>,
+    marks: Marks<'_>,
+    progress: &Progress,
+) -> (Vec<u8>, Encoder) {
+    let asked = request.head();
+    let mut out = Vec::with_capacity(1024);
+    let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    line(&[
+        b"HTTP/1.1 ",
+        head.status.to_string().as_bytes(),
+        b" ",
+        response::reason(head.status).as_bytes(),
+        b"\r\n",
+    ]);
+    for (name, value) in head.forwarded() {
+        line(&[name.as_bytes(), b": ", value, b"\r\n"]);
+    }
+    for name in ["x-goog-upload-url", "x-goog-upload-control-url"] {
+        if let Some(url) = head
+            .fields
+            .first(name)
+            .and_then(|url| through_us(url, request))
+        {
+            line(&[name.as_bytes(), b": ", url.as_bytes(), b"\r\n"]);
+        }
+    }
+    line(&[
+        b"x-tacit-request-id: ",
+        marks.request_id.as_bytes(),
+        b"\r\n",
+    ]);
+    let encoder = match head.framing {
+        Framing::Length(length) => {
+            line(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"]);
+            Encoder::Plain
+        }
+        Framing::None => {
+            // To a HEAD this says how long the body would be.
+            if let Some(length) = head
+                .fields
+                .first("content-length")
+                .filter(|_| asked.method == "HEAD")
+            {
+                line(&[b"content-length: ", length, b"\r\n"]);
+            }
+            Encoder::Plain
+        }
+        Framing::Chunked | Framing::UntilClose if asked.is_http10 => Encoder::Plain,
+        Framing::Chunked | Framing::UntilClose => {
+            line(&[b"transfer-encoding: chunked\r\n"]);
+            Encoder::Chunked
+        }
+    };
+    let unbounded =
+        asked.is_http10 && matches!(head.framing, Framing::Chunked | Framing::UntilClose);
+    if !asked.keep_alive || unbounded || marks.closing || !Progress::is(&progress.request_done) {
+        Progress::set(&progress.promised_close);
+        line(&[b"connection: close\r\n"]);
+    } else if asked.is_http10 {
+        line(&[b"connection: keep-alive\r\n"]);
+    }
+    line(&[b"\r\n"]);
+    (out, encoder)
+}
+
+/// Google answers a resumable upload with an absolute URL that SDKs call next: it must lead through us, or the key would be missing there.
+fn through_us(url: &[u8], request: &Outgoing<'_>) -> Option<String> {
+    let url = std::str::from_utf8(url).ok()?;
+    let rest = url.strip_prefix(&request.route().wanted.origin.to_string())?;
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if !path.starts_with('/') {
+        return None;
+    }
+    let query = target::without_credentials(query);
+    let mark = if query.is_empty() { "" } else { "?" };
+    Some(format!(
+        "http://{}/{}{path}{mark}{query}",
+        request.head().authority,
+        request.route().name
+    ))
+}
