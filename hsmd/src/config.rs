@@ -176,6 +176,9 @@ pub struct CustodianConfig {
     /// Socket of a token process that is a service of its own.
     #[serde(default)]
     pub token_socket: Option<PathBuf>,
+    /// User id of that service, where the directory of its socket does not vouch for it.
+    #[serde(default)]
+    pub token_uid: Option<u32>,
     /// Deadline of one PKCS#11 call, such as `5s`.
     #[serde(default)]
     pub call_timeout: Option<String>,
@@ -309,6 +312,7 @@ impl CustodianConfig {
         token.init_args.clone_from(&self.init_args);
         token.profile.clone_from(&self.profile);
         token.token_socket.clone_from(&self.token_socket);
+        token.token_uid = self.token_uid;
         if let Some(wait) = self.call_timeout.as_deref().and_then(parse_duration) {
             token.call_timeout = wait;
         }

@@ -16,7 +16,7 @@ use crate::audit::{Audit, Category, Event};
 use crate::clock;
 use crate::config::Config;
 use crate::custodians::{Custodians, Standing};
-use crate::keys;
+use crate::ingest;
 use crate::ledger::{Ledger, LedgerError, View, may_pass};
 use crate::metrics::Metrics;
 use crate::refusal::{Code, Refusal};
@@ -439,7 +439,7 @@ impl Daemon {
             return;
         }
         ledger.bring_tokens_forward().await;
-        keys::ingest_pending(self, &ledger).await;
+        ingest::ingest_pending(self, &ledger).await;
     }
 
     async fn flush_last_used(&self) {

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use custody::record::{Entry, Inventory, Kind, Record};
-use custody::sha256;
+use custody::record::{Inventory, Kind, Record};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::audit::{Audit, Event};
+use crate::believe::{believe_inventory, believe_records, not_older};
 use crate::custodians::Custodians;
 use crate::model::{Keys, ModelError};
 use crate::refusal::{Code, Refusal};
-use crate::store::{Batch, Loaded, Row, Store, StoreError};
+use crate::store::{Batch, Row, Store, StoreError};
 
 /// Why a store is not believed. Nothing is served then, and nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -436,168 +436,6 @@ async fn with_store<T: Send + 'static>(
     });
     done.await
         .expect("store work does not panic: it returns its errors")
-}
-
-/// Compares with what tokens remember; says how many answered.
-async fn not_older(
-    revision: u64,
-    digest: &[u8; 32],
-    custodians: &Custodians,
-) -> Result<usize, LedgerError> {
-    let mut answered = 0;
-    for (one, state) in custodians.states().await {
-        let Ok(state) = state else { continue };
-        answered += 1;
-        if state.revision > revision {
-            return Err(LedgerError::StoreOlder {
-                found: revision,
-                custodian: one.id.clone(),
-                remembered: state.revision,
-            });
-        }
-        if state.revision == revision && revision > 0 && state.digest != *digest {
-            let text = format!(
-                "custodian {} remembers other records at revision {revision}; restore the store from a backup",
-                one.id
-            );
-            return Err(LedgerError::InventoryEdited(text));
-        }
-    }
-    Ok(answered)
-}
-
-/// [`not_older`] with at least t tokens: fewer than a quorum must not be enough to bring an old store back.
-async fn not_older_by_quorum(
-    revision: u64,
-    digest: &[u8; 32],
-    custodians: &Custodians,
-) -> Result<(), LedgerError> {
-    let answered = not_older(revision, digest, custodians).await?;
-    if answered >= usize::from(custodians.threshold) {
-        return Ok(());
-    }
-    let text = format!(
-        "only {answered} tokens say which store they remember, {} are needed",
-        custodians.threshold
-    );
-    Err(LedgerError::NotVouched(text))
-}
-
-async fn believe_inventory(
-    loaded: &Loaded,
-    custodians: &Custodians,
-) -> Result<Inventory, LedgerError> {
-    let Some(encoded) = &loaded.inventory else {
-        not_older_by_quorum(0, &[0; 32], custodians).await?;
-        return match loaded.rows.first() {
-            None => Ok(Inventory::default()),
-            Some(row) => Err(LedgerError::RecordExtra {
-                kind: row.kind.name(),
-                id: row.id.clone(),
-                revision: 0,
-            }),
-        };
-    };
-    let edited = |text: String| LedgerError::InventoryEdited(text);
-    let inventory = Inventory::parse(encoded)
-        .map_err(|error| edited(format!("{error}; restore the store from a backup")))?;
-    let (confirmed, denied) = custodians.verify(encoded, &loaded.inventory_macs).await;
-    if denied > 0 {
-        let text = format!(
-            "{denied} custodians deny having written revision {}; restore the store from a backup",
-            inventory.revision
-        );
-        return Err(edited(text));
-    }
-    not_older_by_quorum(inventory.revision, &inventory.digest(), custodians).await?;
-    // Fewer than t MACs could be the work of one stolen token and somebody who writes the database.
-    if confirmed < usize::from(custodians.threshold) {
-        let written: Vec<&str> = loaded
-            .inventory_macs
-            .iter()
-            .map(|mac| mac.custodian.as_str())
-            .collect();
-        let text = format!(
-            "not vouched: {confirmed} custodians that are up have vouched for revision {}, {} are needed; bring back those of: {}",
-            inventory.revision,
-            custodians.threshold,
-            written.join(", ")
-        );
-        return Err(LedgerError::NotVouched(text));
-    }
-    Ok(inventory)
-}
-
-async fn believe_records(
-    loaded: &Loaded,
-    inventory: &Inventory,
-    custodians: &Custodians,
-) -> Result<BTreeMap<(Kind, String), Record>, LedgerError> {
-    let revision = inventory.revision;
-    let mut records = BTreeMap::new();
-    for row in &loaded.rows {
-        let (kind, id) = (row.kind, row.id.clone());
-        let Some(entry) = inventory.find(kind, &id) else {
-            return Err(LedgerError::RecordExtra {
-                kind: kind.name(),
-                id,
-                revision,
-            });
-        };
-        if sha256(&row.record) != entry.hash {
-            return Err(diagnose(row, entry, revision, custodians).await);
-        }
-        let edited = || LedgerError::RecordEdited {
-            kind: kind.name(),
-            id: id.clone(),
-            revision,
-        };
-        let record = Record::parse(&row.record).map_err(|_| edited())?;
-        if (record.kind, &record.id) != (kind, &id) {
-            return Err(edited());
-        }
-        records.insert((kind, id), record);
-    }
-    match inventory
-        .entries
-        .iter()
-        .find(|entry| !records.contains_key(&(entry.kind, entry.id.clone())))
-    {
-        None => Ok(records),
-        Some(entry) => Err(LedgerError::RecordMissing {
-            kind: entry.kind.name(),
-            id: entry.id.clone(),
-            revision,
-        }),
-    }
-}
-
-/// The record is not the one of the inventory: which of the ways is it? A record that custodians wrote is swapped or
-/// older; any other was edited.
-async fn diagnose(row: &Row, entry: &Entry, revision: u64, custodians: &Custodians) -> LedgerError {
-    let (kind, id) = (row.kind.name(), row.id.clone());
-    let Ok(record) = Record::parse(&row.record) else {
-        return LedgerError::RecordEdited { kind, id, revision };
-    };
-    let (confirmed, denied) = custodians.verify(&row.record, &row.macs).await;
-    if (record.kind, record.id.as_str()) != (row.kind, row.id.as_str()) {
-        return LedgerError::RecordSwapped {
-            kind,
-            id,
-            found: format!("{} {}", record.kind.name(), record.id),
-            revision,
-        };
-    }
-    if confirmed > 0 && denied == 0 && record.revision < entry.revision {
-        return LedgerError::RecordOlder {
-            kind,
-            id,
-            found: record.revision,
-            expected: entry.revision,
-            revision,
-        };
-    }
-    LedgerError::RecordEdited { kind, id, revision }
 }
 
 /// Whether an error of a load can pass by itself (custodians still coming up).

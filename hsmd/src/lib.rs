@@ -8,10 +8,12 @@
 
 pub mod agents;
 pub mod audit;
+mod believe;
 pub mod clock;
 pub mod config;
 pub mod custodians;
 pub mod daemon;
+mod ingest;
 pub mod init;
 pub mod keys;
 pub mod leases;
