@@ -3,6 +3,7 @@
 //! Both read attributes back: a module that ignores them would hand shares out in clear, and is refused by name.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom as Source};
+use custody::descriptor::SealKeys;
 use custody::p256::KeyPair;
 use custody::rsa::RsaKeyPair;
 use custody::seal::seal_share;
@@ -146,11 +147,13 @@ impl<H: Hsm> Kernel<H> {
     }
 
     fn probe_session_key(&mut self, kdf: Kdf) -> Outcome<()> {
-        let agent = KeyPair::generate(&mut SystemRandom::new());
-        let context = deliver_context(&self.settings.custodian, &SELF_TEST_SESSION, agent.public());
-        let key = self
-            .hsm
-            .derive(Resident::Transport, agent.public(), kdf, &context)?;
+        // The token agrees with a key of its own, as secret as their private halves, so that a start draws no randomness
+        // (see `create_secret`).
+        let SealKeys::Ecdh { seal: peer, .. } = self.own()?.signed.descriptor.seal else {
+            return Err(differs("its profile"));
+        };
+        let context = deliver_context(&self.settings.custodian, &SELF_TEST_SESSION, &peer);
+        let key = self.hsm.derive(Resident::Transport, &peer, kdf, &context)?;
         let result = self.hsm.read_back(key, Kind::SessionKey);
         self.hsm.destroy(key)?;
         result

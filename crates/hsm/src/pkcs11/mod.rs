@@ -131,11 +131,13 @@ impl Token {
         &mut self,
         label: &str,
         mechanism: &Mechanism<'_>,
-        template: Vec<Attribute>,
+        template: fn(&str, &[u8; 16]) -> Vec<Attribute>,
     ) -> Outcome<()> {
+        // The id is drawn only for an object that is made: the first randomness of a process has to seed aws-lc's generator,
+        // from CPU jitter, and that costs more than all the rest of a start.
         if self.find(ObjectClass::SECRET_KEY, label)?.is_none() {
             self.work()?
-                .generate_key(mechanism, &template)
+                .generate_key(mechanism, &template(label, &random_id()))
                 .during("generate a resident key")?;
         }
         self.resident(ObjectClass::SECRET_KEY, label).map(|_| ())
@@ -201,11 +203,7 @@ impl Hsm for Token {
     }
 
     fn create_mac(&mut self) -> Outcome<()> {
-        self.create_secret(
-            MAC_LABEL,
-            &Mechanism::GenericSecretKeyGen,
-            objects::mac(MAC_LABEL, &random_id()),
-        )
+        self.create_secret(MAC_LABEL, &Mechanism::GenericSecretKeyGen, objects::mac)
     }
 
     fn create_kek(&mut self, compartment: &str) -> Outcome<()> {
@@ -213,8 +211,7 @@ impl Hsm for Token {
         if self.handles.contains_key(&label) {
             return Ok(());
         }
-        let template = objects::kek(&label, &random_id());
-        self.create_secret(&label, &Mechanism::AesKeyGen, template)
+        self.create_secret(&label, &Mechanism::AesKeyGen, objects::kek)
     }
 
     fn public(&mut self, key: Resident) -> Outcome<Public> {
