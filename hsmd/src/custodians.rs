@@ -362,7 +362,7 @@ impl Custodians {
     }
 
     /// Exactly `needed` shares, each wrapped by its token to the session. Asks as many custodians as needed, another one
-    /// whenever one fails or is slower than [`HEDGE`].
+    /// whenever one fails or is slow.
     ///
     /// # Errors
     /// What decided it: a revoked version, a changed row, or too few answers.
