@@ -68,7 +68,7 @@ async fn call(route: &Arc<Route>) -> Result<String, String> {
         )
     };
     let sent = connection
-        .send_head(&Outgoing::new(&head, route, path))
+        .send_head(&Outgoing::new(&head, route, path), b"")
         .await
         .map_err(|refusal| refusal.to_string())?;
     sent.map_err(|_| unanswered())?;

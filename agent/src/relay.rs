@@ -9,7 +9,7 @@ mod response;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use prometheus::Histogram;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::http1::{Framing, RequestHead};
 use crate::inject::Outgoing;
 use crate::respond::{Code, Refusal};
 use crate::upstream::{BoundConnection, BoundUpstream};
-use request::send_body;
+use request::{Body, send_rest};
 use response::relay_response;
 
 /// The app's connection: the socket, and bytes that were read and not consumed.
@@ -171,21 +171,25 @@ async fn attempt(
     progress: &Progress,
     sent: impl FnOnce(),
 ) -> Result<(u16, bool), Stop> {
-    match connection.send_head(request).await {
+    // What has come of the body goes in one write with the head: one record, one packet, for most requests all there is.
+    let mut body = Body::new(request.head().framing);
+    let taken = body.take(&client.buffer)?;
+    match connection.send_head(request, &body.out).await {
         Ok(Ok(())) => sent(),
         Ok(Err(_)) => return Err(Stop::UpstreamDied),
         Err(refusal) => return Err(Stop::Refused(refusal)),
     }
+    client.buffer.advance(taken);
+    if taken > 0 {
+        Progress::set(&progress.body_taken);
+    }
+    if body.is_done() {
+        Progress::set(&progress.request_done);
+    }
     let Client { stream, buffer } = client;
     let (mut from_client, mut to_client) = stream.split();
     let (mut from_upstream, mut to_upstream) = tokio::io::split(&mut connection.stream);
-    let up = send_body(
-        request.head(),
-        &mut from_client,
-        buffer,
-        &mut to_upstream,
-        progress,
-    );
+    let up = send_rest(body, &mut from_client, buffer, &mut to_upstream, progress);
     let down = relay_response(
         &mut from_upstream,
         &mut connection.buffer,

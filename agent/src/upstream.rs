@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use custody::Origin;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -225,11 +225,18 @@ pub struct BoundConnection<'a> {
 }
 
 impl BoundConnection<'_> {
-    /// Writes the head with the key in it, and wipes it.
-    pub async fn send_head(&mut self, request: &Outgoing<'_>) -> Result<io::Result<()>, Refusal> {
+    /// Writes the head with the key in it, and wipes it; the beginning of the body goes along, in the same record.
+    pub async fn send_head(
+        &mut self,
+        request: &Outgoing<'_>,
+        body: &[u8],
+    ) -> Result<io::Result<()>, Refusal> {
         let head = request.serialise(&self.bound.upstream.authority, &self.bound.lease)?;
         let write = async {
-            self.stream.write_all(&head).await?;
+            // Two slices and not one buffer: the key is copied nowhere on its way into the TLS record.
+            self.stream
+                .write_all_buf(&mut head.as_slice().chain(body))
+                .await?;
             self.stream.flush().await
         };
         Ok(timeout(HEAD_WRITE_TIMEOUT, write)
@@ -301,6 +308,21 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

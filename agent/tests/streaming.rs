@@ -332,3 +332,30 @@ async fn a_drain_lets_streams_finish_and_closes_what_is_idle() {
     drop(app);
     patient(agent.served).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_request_and_a_small_response_take_one_write_each() {
+    let dir = TempDir::new().unwrap();
+    let upstream = Upstream::start(dir.path(), &["localhost"], |mut conn| async move {
+        while conn.head().await.is_some() {
+            let along = conn.came_along().len();
+            conn.body(4).await.unwrap();
+            conn.write(format!(
+                "HTTP/1.1 200 OK\r\nx-along: {along}\r\ncontent-length: 2\r\n\r\nok"
+            ))
+            .await;
+        }
+    })
+    .await;
+    let agent = Running::start(&dir, &upstream).await;
+    let mut app = agent.connect().await;
+    for _ in 0..2 {
+        app.send("POST /openai/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody")
+            .await;
+        let head = patient(app.until(b"\r\n\r\n")).await.unwrap();
+        let head = String::from_utf8(head).unwrap();
+        assert_eq!(field(&head, "x-along").as_deref(), Some("4"));
+        assert_eq!(app.came_along(), b"ok");
+        app.exactly(2).await;
+    }
+}

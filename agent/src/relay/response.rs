@@ -41,25 +41,10 @@ pub(super) async fn relay_response(
             )));
         }
     }
-    let (text, encoder) = render_head(&head, request, marks, progress);
-    let mut out = text;
+    let (mut out, encoder) = render_head(&head, request, marks, progress);
     encoder.piece(&early, &mut out);
-    if decoder.is_done() {
-        encoder.end(&mut out);
-    }
-    Progress::set(&progress.responded);
-    write(client, &out).await.map_err(|_| Stop::ClientGone)?;
-    while !decoder.is_done() {
-        if buffer.is_empty() && !more(upstream, buffer).await? {
-            if decoder.ends_with_connection() {
-                out.clear();
-                encoder.end(&mut out);
-                write(client, &out).await.map_err(|_| Stop::ClientGone)?;
-                return Ok((head.status, false));
-            }
-            return Err(Stop::UpstreamDied);
-        }
-        out.clear();
+    loop {
+        // In the first round what has come of the body goes in one write with the head.
         let taken = decoder
             .decode(buffer, |content| encoder.piece(content, &mut out))
             .map_err(|_| Stop::UpstreamDied)?;
@@ -68,10 +53,22 @@ pub(super) async fn relay_response(
             encoder.end(&mut out);
         }
         if !out.is_empty() {
+            Progress::set(&progress.responded);
             write(client, &out).await.map_err(|_| Stop::ClientGone)?;
+            out.clear();
+        }
+        if decoder.is_done() {
+            return Ok((head.status, head.keep_alive));
+        }
+        if !more(upstream, buffer).await? {
+            if decoder.ends_with_connection() {
+                encoder.end(&mut out);
+                write(client, &out).await.map_err(|_| Stop::ClientGone)?;
+                return Ok((head.status, false));
+            }
+            return Err(Stop::UpstreamDied);
         }
     }
-    Ok((head.status, head.keep_alive))
 }
 
 /// The head of the final response; interim ones are dropped (we have answered `Expect` ourselves).

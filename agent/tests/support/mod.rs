@@ -87,6 +87,11 @@ impl Conn {
         }
     }
 
+    /// What came along with what was read, in the same record.
+    pub fn came_along(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Whether the agent closes without another byte.
     pub async fn closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.more().await
@@ -323,6 +328,11 @@ impl App {
         let length = field(&head, "content-length").map_or(0, |n| n.parse().unwrap());
         let body = self.exactly(length).await;
         (head, String::from_utf8(body).unwrap())
+    }
+
+    /// What came along with what was read, in the same packet.
+    pub fn came_along(&self) -> &[u8] {
+        &self.buffer
     }
 
     pub async fn exactly(&mut self, n: usize) -> Vec<u8> {
