@@ -356,6 +356,10 @@ impl std::fmt::Debug for Arena {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the tests of the types that open secrets open them"
+)]
 mod tests {
     use super::*;
 

@@ -77,6 +77,10 @@ fn strip_line_end(bytes: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the tests of the types that open secrets open them"
+)]
 mod tests {
     use super::*;
     use std::io::Write;

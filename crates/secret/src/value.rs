@@ -132,6 +132,10 @@ pub fn check_header_safe(bytes: &[u8]) -> Result<(), Rule> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the tests of the types that open secrets open them"
+)]
 mod tests {
     use super::*;
 
