@@ -294,13 +294,18 @@ async fn a_post_that_may_have_been_carried_out_is_not_sent_again() {
     .await;
     let agent = Running::start(&dir, &upstream).await;
     let request = post("Content-Length: 4\r\n") + "abcd";
-    assert_eq!(status(&agent.ask(&request).await.0), 200);
-    let (head, _) = agent.ask(&request).await;
+    // On one connection: the second request is read after the first has given its upstream connection back.
+    let mut app = agent.connect().await;
+    app.send(&request).await;
+    assert_eq!(status(&patient(app.response()).await.0), 200);
+    app.send(&request).await;
+    let (head, _) = patient(app.response()).await;
     assert_eq!(
         (status(&head), field(&head, "x-tacit-error").as_deref()),
         (502, Some("upstream_unreachable"))
     );
     assert_eq!(bodies.load(Ordering::SeqCst), 1);
+    assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
