@@ -141,3 +141,47 @@ async fn an_agent_of_another_team_gets_no_lease_and_every_decision_is_audited() 
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_the_key_was_not_sealed_for_gets_nothing() -> anyhow::Result<()> {
+    let scene = Scene::start("60s").await?;
+    let key = tests::fixture::key(Provider::OpenAi).as_bytes();
+    // Sealed for the provider, while the agent's configuration leads elsewhere.
+    let elsewhere = [
+        "key",
+        "add",
+        "openai-prod",
+        "--provider",
+        "openai",
+        "--upstream",
+        "https://api.openai.com",
+        "--no-test",
+    ];
+    scene.stack.tacit_json(&elsewhere, key)?;
+    let refused = scene.chat()?;
+    ensure!(
+        refused.status == 403 && refused.header("x-tacit-error") == Some("upstream_not_allowed"),
+        "{} {}",
+        refused.head,
+        refused.text()
+    );
+    ensure!(
+        scene.upstream.request_count() == 0,
+        "a request left for an origin that the key does not name"
+    );
+
+    let upstream = scene.upstream.url();
+    let here = [
+        "key",
+        "rotate",
+        "openai-prod",
+        "--no-wait",
+        "--upstream",
+        &upstream,
+    ];
+    scene.stack.tacit_json(&here, key)?;
+    eventually("the successor is served", || {
+        scene.chat().ok().filter(|answer| answer.status == 200)
+    })?;
+    Ok(())
+}
