@@ -34,15 +34,18 @@ pub mod verify;
 
 /// 32 random bytes: a challenge that nobody has seen.
 pub fn random_challenge() -> [u8; 32] {
-    let mut challenge = [0; 32];
-    aws_lc_rs::rand::fill(&mut challenge)
-        .expect("aws-lc's generator does not fail once it is seeded");
-    challenge
+    random()
 }
 
 /// 16 random bytes: ids of sessions and leases.
 pub fn random_id() -> [u8; 16] {
-    let mut id = [0; 16];
-    aws_lc_rs::rand::fill(&mut id).expect("aws-lc's generator does not fail once it is seeded");
-    id
+    random()
+}
+
+/// From the kernel itself. This daemon makes no keys, and aws-lc's generator first seeds itself from CPU jitter: 27 ms of
+/// every start.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("Linux has getrandom, and waits until it is seeded");
+    bytes
 }
