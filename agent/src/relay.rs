@@ -11,22 +11,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf as _, BytesMut};
 use prometheus::Histogram;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::http1::{Framing, RequestHead};
 use crate::inject::Outgoing;
+use crate::listen::ClientStream;
 use crate::respond::{Code, Refusal};
 use crate::upstream::{BoundConnection, BoundUpstream};
 use request::{Body, send_rest};
 use response::relay_response;
 
-/// The app's connection: the socket, and bytes that were read and not consumed.
+/// The app's connection: the stream, and bytes that were read and not consumed.
 #[derive(Debug)]
 pub struct Client {
-    /// The socket.
-    pub stream: TcpStream,
+    /// The bytes both ways.
+    pub stream: ClientStream,
     /// Read ahead: the beginning of the body, or a pipelined request.
     pub buffer: BytesMut,
 }
@@ -112,9 +111,7 @@ pub async fn exchange(
     };
     let connected = Instant::now();
     if request.head().expects_continue
-        && client
-            .stream
-            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+        && io::write(&mut client.stream, b"HTTP/1.1 100 Continue\r\n\r\n")
             .await
             .is_err()
     {

@@ -1,5 +1,7 @@
 //! Connections from apps: accepted within a bound, read one head at a time, closed in order.
 
+mod stream;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use crate::http1::{HEAD_MAX_BYTES, RequestHead};
 use crate::pipeline::{Done, Refused, Shared};
 use crate::relay::Client;
 use crate::respond::{self, Refusal};
+
+pub use stream::{ClientStream, ReadHalf, WriteHalf};
 
 /// Open connections from apps. Far beyond what a pod needs, and well under the usual 1024 × 2 descriptors with an upstream each.
 const CONNECTIONS_MAX: usize = 1024;
@@ -124,7 +128,7 @@ impl Connection {
         // Not fatal: only latency suffers.
         let _ = stream.set_nodelay(true);
         let mut client = Client {
-            stream,
+            stream: ClientStream::Tcp(stream),
             buffer: BytesMut::new(),
         };
         loop {
