@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use providers::{Family, UpstreamFault};
+use providers::{Api, Verdict};
 use tokio::io::AsyncReadExt as _;
 
 use crate::http1::{Decoder, RequestHead, ResponseHead};
@@ -29,17 +29,15 @@ pub async fn test_key(route: &Arc<Route>) -> Result<String, String> {
 }
 
 async fn call(route: &Arc<Route>) -> Result<String, String> {
-    let request = match route.family {
-        Family::Openai => {
-            "GET /v1/models HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n\r\n"
-        }
-        Family::Anthropic => {
-            "GET /v1/models?limit=1 HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\nanthropic-version: 2023-06-01\r\n\r\n"
-        }
-        Family::Gemini => {
-            "GET /v1beta/models?pageSize=1 HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n\r\n"
-        }
-    };
+    let probe = Api::own(route.family).probe();
+    let mut request = format!(
+        "{} {} HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n",
+        probe.method, probe.target
+    );
+    for (name, value) in probe.headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
     let (head, _) = RequestHead::parse(request.as_bytes(), 0)
         .ok()
         .flatten()
@@ -107,20 +105,20 @@ async fn call(route: &Arc<Route>) -> Result<String, String> {
         return Err(unanswered());
     };
     let status = answer.status;
-    match (status, route.family.classify(status, &body)) {
-        (200..=299, _) => Ok(format!(
+    match probe.verdict(status, &body) {
+        Verdict::Accepted => Ok(format!(
             "version {version}: accepted by {} (HTTP {status})",
             route.wanted.origin
         )),
-        (_, UpstreamFault::AuthScope) => Ok(format!(
+        Verdict::AcceptedNoScope => Ok(format!(
             "version {version}: accepted by {}, which does not let it list models (HTTP {status})",
             route.wanted.origin
         )),
-        (_, UpstreamFault::AuthBad) => Err(format!(
+        Verdict::Refused => Err(format!(
             "version {version}: refused by {} (HTTP {status}): rotate it",
             route.wanted.origin
         )),
-        (_, UpstreamFault::Other) => Err(format!(
+        Verdict::Unclear => Err(format!(
             "version {version}: {} answered HTTP {status}, which says nothing about the key",
             route.wanted.origin
         )),

@@ -47,7 +47,7 @@ impl Provider {
             (None, None) => {
                 fields.refuse(
                     "family",
-                    "is required for a provider of your own: openai, anthropic or gemini",
+                    "is required for a provider of your own: anthropic, azure, bedrock, cohere, gemini, openai or vertex",
                 );
                 None
             }
@@ -59,7 +59,10 @@ impl Provider {
                 None
             }
             (Some(family), None) => Family::find(&family).or_else(|| {
-                fields.refuse("family", "must be openai, anthropic or gemini");
+                fields.refuse(
+                    "family",
+                    "must be anthropic, azure, bedrock, cohere, gemini, openai or vertex",
+                );
                 None
             }),
         };
@@ -77,7 +80,7 @@ impl Provider {
                 "several keys per provider are not in this version; use one secret_key_ref",
             );
         }
-        let origin = Self::origin(fields, known.map(|provider| provider.default_origin));
+        let origin = Self::origin(fields, known.and_then(|provider| provider.default_origin));
         let ca_file = fields.text("ca_file").map(PathBuf::from);
         let key = Self::key(fields, env);
         Some(Self {
@@ -94,7 +97,10 @@ impl Provider {
             .text("base_url")
             .or_else(|| default.map(str::to_owned))
         else {
-            fields.refuse("base_url", "is required for a provider of your own");
+            fields.refuse(
+                "base_url",
+                "is required for azure, bedrock and a provider of your own",
+            );
             return None;
         };
         // The rule's text never repeats the value.

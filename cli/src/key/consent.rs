@@ -78,7 +78,7 @@ fn sentence(key_id: &str, version: u32, provider: &str, upstreams: &[Upstream]) 
 
 /// Whether this is the origin that the providers' table has, and nothing else.
 fn is_own(provider: &str, upstreams: &[Upstream]) -> bool {
-    let own = providers::find(provider).and_then(|one| one.default_origin.parse::<Origin>().ok());
+    let own = providers::find(provider).and_then(|one| one.default_origin?.parse::<Origin>().ok());
     own.is_some_and(|own| *upstreams == [Upstream::Origin(own)])
 }
 

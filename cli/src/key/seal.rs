@@ -153,8 +153,12 @@ pub(super) fn upstreams(
                 known.join(", ")
             ))
         })?;
+        let own = own.default_origin.ok_or_else(|| {
+            Usage(format!(
+                "the host of {provider} names a resource or region of yours; say which: --upstream https://HOST"
+            ))
+        })?;
         let own: Origin = own
-            .default_origin
             .parse()
             .expect("a test of the providers' table holds that origins parse");
         add(Upstream::Origin(own));
@@ -237,9 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn every_known_provider_has_an_origin_that_parses() {
+    fn every_known_provider_has_an_origin_that_parses_or_asks_for_one() {
         for provider in providers::all() {
-            assert_eq!(texts(provider.name, &[], &[]).expect("known").len(), 1);
+            match provider.default_origin {
+                Some(_) => assert_eq!(texts(provider.name, &[], &[]).expect("known").len(), 1),
+                None => assert!(
+                    texts(provider.name, &[], &[])
+                        .expect_err("refused")
+                        .is::<Usage>()
+                ),
+            }
         }
     }
 }

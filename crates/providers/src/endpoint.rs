@@ -32,6 +32,7 @@ impl Family {
                 None => Denied,
             },
             Self::Gemini => gemini(method, path),
+            Self::Azure | Self::Bedrock | Self::Cohere | Self::Vertex => Denied,
         }
     }
 }
