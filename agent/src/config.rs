@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use custody::KeyId;
 
-pub use provider::{KeyRef, Provider};
+pub use provider::{KeyRef, Live, Provider, Source};
 use reader::Fields;
 
 /// Where apps reach the agent unless the file says otherwise.
@@ -154,6 +154,7 @@ impl Config {
             providers.extend(Provider::read(name, &mut inner, env));
             inner.finish();
         }
+        Provider::check_fallbacks(&providers, fields);
         Some(Self {
             name,
             listen: listen?,

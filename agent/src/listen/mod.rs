@@ -1,6 +1,6 @@
 //! Connections from apps: accepted within a bound, read one head at a time, closed in order.
 
-mod stream;
+pub(crate) mod stream;
 
 use std::io;
 use std::net::SocketAddr;
@@ -142,7 +142,7 @@ impl Connection {
                             &mut client,
                             Refused {
                                 refusal,
-                                family: None,
+                                api: None,
                             },
                             true,
                         )
@@ -220,9 +220,9 @@ impl Connection {
         request_id: &str,
         with_body: bool,
     ) {
-        let Refused { refusal, family } = refused;
+        let Refused { refusal, api } = refused;
         tracing::debug!(request_id, code = refusal.code.name(), "refused");
-        let text = respond::refusal(refusal, family, request_id, false, with_body);
+        let text = respond::refusal(refusal, api, request_id, false, with_body);
         if matches!(
             timeout(HEAD_TIMEOUT, client.stream.write_all(&text)).await,
             Ok(Ok(()))

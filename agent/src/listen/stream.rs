@@ -45,6 +45,15 @@ pub enum WriteHalf<'a> {
 }
 
 impl ClientStream {
+    /// The scheme of the URLs that lead here.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "http",
+            Self::Tls(_) => "https",
+            Self::Duplex(_) => "http",
+        }
+    }
+
     /// Both directions, to be used at the same time.
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {

@@ -20,6 +20,7 @@ mod refusal;
 mod retry;
 mod shape;
 mod slot;
+mod translate;
 
 pub use api::Api;
 pub use call::{Call, ModelPlace};
