@@ -76,6 +76,7 @@ impl Shared {
         let mut lease = None;
         let marks = Marks {
             request_id,
+            scheme: client.scheme,
             closing,
             started,
             overhead: &self.metrics.overhead,

@@ -10,12 +10,13 @@ mod response;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf as _, BytesMut};
+use lifecycle::drain::Watcher;
 use prometheus::Histogram;
 use tokio::time::Instant;
 
 use crate::http1::{Framing, RequestHead};
 use crate::inject::Outgoing;
-use crate::listen::ClientStream;
+use crate::listen::{ClientStream, Scheme};
 use crate::respond::{Code, Refusal};
 use crate::upstream::{BoundConnection, BoundUpstream};
 use request::{Body, send_rest};
@@ -28,6 +29,10 @@ pub struct Client {
     pub stream: ClientStream,
     /// Read ahead: the beginning of the body, or a pipelined request.
     pub buffer: BytesMut,
+    /// How the app reached us.
+    pub scheme: Scheme,
+    /// Says when the agent is to end.
+    pub drain: Watcher,
 }
 
 /// How an exchange ended.
@@ -53,6 +58,8 @@ pub enum Ended {
 pub struct Marks<'a> {
     /// `x-tacit-request-id`.
     pub request_id: &'a str,
+    /// How the app reached us.
+    pub scheme: Scheme,
     /// The agent is draining: the app should come back on another connection.
     pub closing: bool,
     /// When the head of the request was complete.
@@ -183,7 +190,7 @@ async fn attempt(
     if body.is_done() {
         Progress::set(&progress.request_done);
     }
-    let Client { stream, buffer } = client;
+    let Client { stream, buffer, .. } = client;
     let (mut from_client, mut to_client) = stream.split();
     let (mut from_upstream, mut to_upstream) = tokio::io::split(&mut connection.stream);
     let up = send_rest(body, &mut from_client, buffer, &mut to_upstream, progress);
