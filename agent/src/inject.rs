@@ -23,7 +23,6 @@ pub struct Outgoing<'a> {
     grant: &'a Grant,
     query: Cow<'a, str>,
     framing: Framing,
-    scheme: &'static str,
 }
 
 impl<'a> Outgoing<'a> {
@@ -33,7 +32,6 @@ impl<'a> Outgoing<'a> {
         route: &'a Route,
         grant: &'a Grant,
         framing: Framing,
-        scheme: &'static str,
     ) -> Self {
         Self {
             head,
@@ -41,7 +39,6 @@ impl<'a> Outgoing<'a> {
             query: grant.query(&head.query),
             grant,
             framing,
-            scheme,
         }
     }
 
@@ -68,11 +65,6 @@ impl<'a> Outgoing<'a> {
     /// The provider is asked for a usage report that the app did not ask for and must not see.
     pub fn drops_usage(&self) -> bool {
         self.grant.drops_usage()
-    }
-
-    /// The scheme by which the app reached us.
-    pub fn scheme(&self) -> &'static str {
-        self.scheme
     }
 
     /// The complete head with the key in its slot. Called by the bound upstream alone, with its own authority.

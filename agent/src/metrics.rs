@@ -41,6 +41,53 @@ impl Outcome {
     }
 }
 
+/// A limit that was hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// As many connections at one listener as there may be.
+    Connections,
+    /// As many HTTP/2 streams as there may be.
+    Streams,
+    /// As many WebSockets as there may be.
+    Sockets,
+    /// A WebSocket message larger than there may be.
+    SocketMessage,
+}
+
+impl Limit {
+    /// Label value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Streams => "streams",
+            Self::Sockets => "sockets",
+            Self::SocketMessage => "socket_message",
+        }
+    }
+}
+
+/// How a TLS handshake with an app ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Done.
+    Ok,
+    /// Broken off by either side.
+    Failed,
+    /// Not done in time.
+    TimedOut,
+}
+
+impl Handshake {
+    /// Label value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
 /// All metrics of the agent.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -54,6 +101,7 @@ pub struct Metrics {
     limits: IntCounterVec,
     operations: HistogramVec,
     token_usage: HistogramVec,
+    handshakes: IntCounterVec,
     /// Time that a request spends in the agent before its head is on its way.
     pub overhead: Histogram,
     /// Connections from apps that are open now.
@@ -80,6 +128,20 @@ impl Metrics {
                 "Requests refused before they had a route, by code; not zero: an app speaks odd HTTP, or somebody is trying",
             ),
             &["code"],
+        )?;
+        let limits = IntCounterVec::new(
+            Opts::new(
+                "tacit_agent_limits_total",
+                "How often a limit was hit, by limit; not zero: an app opens more than it closes, or somebody is trying",
+            ),
+            &["limit"],
+        )?;
+        let handshakes = IntCounterVec::new(
+            Opts::new(
+                "tacit_agent_tls_handshakes_total",
+                "TLS handshakes with apps by how they ended. failed: the app does not trust the file tls.ca_file, or read it before the agent's last start",
+            ),
+            &["outcome"],
         )?;
         let overhead = Histogram::with_opts(
             HistogramOpts::new(
@@ -114,11 +176,6 @@ impl Metrics {
             "tacit_agent_failovers_total",
             "Attempts that were followed by another one, by why. credentials: rotate a key; rate, quota: the limits are too small for the load",
             &["provider", "reason"],
-        )?;
-        let limits = counter(
-            "tacit_agent_limit_hits_total",
-            "Times that a limit of the agent was met, by limit",
-            &["limit"],
         )?;
         let cost = CounterVec::new(
             Opts::new(
@@ -155,7 +212,7 @@ impl Metrics {
         let metrics = Self {
             connections: gauge(
                 "tacit_agent_connections",
-                "Connections from apps that are open now; the limit is 1024",
+                "Connections from apps that are open now; the limit is 1024 at each listener",
             )?,
             leases: gauge(
                 "tacit_agent_leases",
@@ -175,10 +232,13 @@ impl Metrics {
             limits,
             operations,
             token_usage,
+            handshakes,
             overhead,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.rejected_heads.clone()))?;
+        registry.register(Box::new(metrics.limits.clone()))?;
+        registry.register(Box::new(metrics.handshakes.clone()))?;
         registry.register(Box::new(metrics.overhead.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.leases.clone()))?;
@@ -191,6 +251,16 @@ impl Metrics {
         self.requests
             .with_label_values(&[provider, key, outcome.name()])
             .inc();
+    }
+
+    /// Counts a limit that was hit.
+    pub fn limit(&self, limit: Limit) {
+        self.limits.with_label_values(&[limit.name()]).inc();
+    }
+
+    /// Counts a TLS handshake with an app.
+    pub fn handshake(&self, outcome: Handshake) {
+        self.handshakes.with_label_values(&[outcome.name()]).inc();
     }
 
     /// Counts a request that got no route.
@@ -265,10 +335,5 @@ impl Metrics {
     /// Counts an attempt that is followed by another.
     pub fn failover(&self, provider: &str, reason: &str) {
         self.failovers.with_label_values(&[provider, reason]).inc();
-    }
-
-    /// Counts a limit that was met.
-    pub fn limit(&self, limit: &'static str) {
-        self.limits.with_label_values(&[limit]).inc();
     }
 }

@@ -112,6 +112,7 @@ impl Shared {
             shared: self,
             head,
             request_id,
+            scheme: client.scheme,
             closing,
             started,
         };
@@ -357,12 +358,13 @@ impl Story<'_> {
             ),
             None => (Sending::Stream, self.head.framing),
         };
-        let request = Outgoing::new(self.head, route, &grant, framing, client.scheme());
+        let request = Outgoing::new(self.head, route, &grant, framing);
         let marks = Marks {
             request_id: self.request_id,
             closing: self.closing,
             started: self.started,
             overhead: &self.shared.metrics.overhead,
+            scheme: client.scheme,
             last,
         };
         let (ended, settled) = relay::exchange(client, &bound, &request, sending, marks).await;

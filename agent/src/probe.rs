@@ -86,7 +86,7 @@ async fn call(route: &Arc<Route>, target: &Target) -> Result<String, String> {
     };
     let sent = connection
         .send_head(
-            &Outgoing::new(&head, route, &grant, head.framing, "http"),
+            &Outgoing::new(&head, route, &grant, head.framing),
             probe.body,
         )
         .await

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use lifecycle::drain::Watcher;
 use prometheus::Histogram;
 use providers::UpstreamFault;
 use tokio::io::AsyncWriteExt as _;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use crate::body::Whole;
 use crate::http1::{Framing, RequestHead};
 use crate::inject::Outgoing;
-use crate::listen::stream::ClientStream;
+use crate::listen::{ClientStream, Scheme};
 use crate::respond::{Code, Refusal};
 use crate::sieve::{Settled, Sieve};
 use crate::upstream::{BoundConnection, BoundUpstream};
@@ -34,6 +35,10 @@ pub struct Client {
     pub stream: ClientStream,
     /// Read ahead: the beginning of the body, or a pipelined request.
     pub buffer: BytesMut,
+    /// How the app reached us.
+    pub scheme: Scheme,
+    /// Says when the agent is to end.
+    pub drain: Watcher,
 }
 
 /// The body of the request.
@@ -81,6 +86,8 @@ pub struct Rejected {
 pub struct Marks<'a> {
     /// `x-tacit-request-id`.
     pub request_id: &'a str,
+    /// How the app reached us.
+    pub scheme: Scheme,
     /// The agent is draining: the app should come back on another connection.
     pub closing: bool,
     /// When the head of the request was complete.
@@ -247,7 +254,7 @@ async fn attempt(
     if body.is_done() {
         Progress::set(&progress.request_done);
     }
-    let Client { stream, buffer } = client;
+    let Client { stream, buffer, .. } = client;
     let (mut from_client, mut to_client) = stream.split();
     let (mut from_upstream, mut to_upstream) = tokio::io::split(&mut connection.stream);
     let up = send_rest(body, &mut from_client, buffer, &mut to_upstream, progress);
@@ -268,11 +275,6 @@ async fn attempt(
 }
 
 impl Client {
-    /// The scheme by which the app reached us.
-    pub fn scheme(&self) -> &'static str {
-        self.stream.scheme()
-    }
-
     /// Waits for `work` as long as the app is there; what the app sends meanwhile is kept for later, up to a bound.
     pub async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let Self { stream, buffer } = self;

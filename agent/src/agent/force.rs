@@ -9,7 +9,7 @@ use rustls::RootCertStore;
 use secret::Arena;
 
 use super::BuildError;
-use crate::config::{self, Config, KeyRef};
+use crate::config::{self, Config, KeyRef, Tls};
 use crate::keys::cache::Cache;
 use crate::keys::fixed::Fixed;
 use crate::keys::hsmd::{self, Control, Hsmd, Terms};
@@ -38,6 +38,8 @@ pub(super) struct Force {
 pub(super) struct Unchanging {
     name: String,
     listen: SocketAddr,
+    /// With the names that the certificate is made out to.
+    tls: Option<(Tls, Vec<String>)>,
     admin_listen: SocketAddr,
     hsmd: Vec<PathBuf>,
     hsmd_uid: Option<u32>,
@@ -49,6 +51,7 @@ impl Unchanging {
         Self {
             name: config.name.clone(),
             listen: config.listen,
+            tls: config.tls.clone().map(|tls| (tls, config.hosts.clone())),
             admin_listen: config.admin_listen,
             hsmd: config.hsmd.clone(),
             hsmd_uid: config.hsmd_uid,
@@ -98,7 +101,7 @@ impl Force {
             Config::load(path).map_err(|error| format!("{KEPT}; the file has errors: {error}"))?;
         if Unchanging::of(&config) != self.fixed {
             return Err(format!(
-                "{KEPT}; name, listen, admin_listen, hsmd, hsmd_uid, and the first or last store key need a restart to change"
+                "{KEPT}; name, listen, tls (and with it hosts), admin_listen, hsmd, hsmd_uid, and the first or last store key need a restart to change"
             ));
         }
         match self.put_in_force(config).await {

@@ -12,6 +12,10 @@ listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
 hsmd = ["/run/tacit/hsmd.sock", "unix:/run/other.sock"]
 custodians = "/etc/tacit/custodians.json"
+hosts = ["Tacit.ns.svc"]
+[tls]
+listen = "127.0.0.1:0"
+ca_file = "/run/app/ca.pem"
 [lease]
 ttl = "0s"
 [providers.openai]
@@ -37,6 +41,10 @@ fn reads_every_field_of_the_contract() {
     assert_eq!(config.name, "px_acme_prod");
     assert_eq!(config.hsmd[1], Path::new("/run/other.sock"));
     assert_eq!(config.lease.ttl, Duration::ZERO);
+    assert_eq!(config.hosts, ["tacit.ns.svc"]);
+    let tls = config.tls.unwrap();
+    assert_eq!(tls.listen.to_string(), "127.0.0.1:0");
+    assert_eq!(tls.ca_file, Path::new("/run/app/ca.pem"));
     let openai = config
         .providers
         .iter()
@@ -51,6 +59,7 @@ fn reads_every_field_of_the_contract() {
 fn the_shortest_file_has_defaults() {
     let config = parse("[providers.gemini]\nsecret_key_ref = { store = \"g\" }").unwrap();
     assert_eq!(config.listen.to_string(), LISTEN);
+    assert_eq!(config.tls, None);
     assert_eq!(
         config.lease,
         Lease {
@@ -62,6 +71,14 @@ fn the_shortest_file_has_defaults() {
         live(&config.providers[0]).origin.to_string(),
         "https://generativelanguage.googleapis.com"
     );
+}
+
+#[test]
+fn an_empty_tls_table_has_defaults() {
+    let config = parse("[tls]\n[providers.gemini]\nsecret_key_ref = { store = \"g\" }").unwrap();
+    let tls = config.tls.unwrap();
+    assert_eq!(tls.listen.to_string(), "127.0.0.1:4143");
+    assert_eq!(tls.ca_file, Path::new("/run/tacit-agent/ca.pem"));
 }
 
 #[test]
@@ -125,6 +142,10 @@ fn neighbours_of_good_values_are_refused() {
             "http://gateway.example:8443",
         ),
         ("family = \"openai\"", "family = \"llama\""),
+        ("\"/run/app/ca.pem\"", "\"run/app/ca.pem\""),
+        ("\"/run/app/ca.pem\"", "\"/run/..\""),
+        ("\"Tacit.ns.svc\"", "\"tacit ns\""),
+        ("ca_file", "cert_file"),
         ("ttl = \"0s\"", "ttl = \"0s\"\noffline_grace = \"1s\""),
     ] {
         assert!(FULL.contains(from));

@@ -1,6 +1,14 @@
-//! Connections from apps: accepted within a bound, read one head at a time, closed in order.
+//! Connections from apps: accepted within a bound, plain or with TLS, each served as a task of its own.
+//!
+//! Nothing that one app does may keep another waiting: what can stall (a handshake, a head, a body) stalls its own task, under a limit of its
+//! own, and each door has places of its own.
 
-pub(crate) mod stream;
+mod answer;
+mod authority;
+mod connection;
+mod http2;
+mod stream;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,53 +16,86 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
 use lifecycle::drain::Watcher;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::http1::{HEAD_MAX_BYTES, RequestHead};
-use crate::pipeline::{Done, Refused, Shared};
-use crate::relay::Client;
-use crate::respond::{self, Refusal};
+use crate::metrics::Limit;
+use crate::pipeline::Shared;
 
+pub use authority::{Authority, AuthorityError};
+pub use connection::Scheme;
+use connection::{Connection, IDLE_TIMEOUT, LINGER_TIMEOUT};
 pub use stream::{ClientStream, ReadHalf, WriteHalf};
+pub use tls::{Tls, publish};
 
-/// Open connections from apps. Far beyond what a pod needs, and well under the usual 1024 × 2 descriptors with an upstream each.
+/// Open connections from apps, for each door. Far beyond what a pod needs, and well under the usual 1024 × 2 descriptors with an upstream each.
 const CONNECTIONS_MAX: usize = 1024;
-
-/// A head that has begun must be complete after this long.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A kept connection without a request. Longer than the keep-alive of SDK pools (httpx: 5 s, undici: 4 s, Go: 90 s).
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// After a refusal the rest of what the app is sending is read and dropped for this long and this far, so that closing does not reset the
-/// connection before the app has read why.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Pause after a failed accept (descriptors exhausted), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until the drain begins.
-pub async fn accept(
-    listener: TcpListener,
+/// How apps come in at a listener.
+#[derive(Debug)]
+pub enum Door {
+    /// HTTP/1.1, or HTTP/2 by prior knowledge.
+    Plain,
+    /// The same within TLS; ALPN chooses.
+    Tls(Tls),
+}
+
+/// What all doors share.
+#[derive(Clone)]
+pub struct House {
     shared: Arc<Shared>,
     ids: Arc<RequestIds>,
     drain: Watcher,
-) {
+    streams: Arc<Semaphore>,
+}
+
+impl House {
+    /// Connections end when `drain` begins, those with a request when that has ended.
+    pub fn new(shared: Arc<Shared>, ids: Arc<RequestIds>, drain: Watcher) -> Self {
+        Self {
+            shared,
+            ids,
+            drain,
+            streams: Arc::new(Semaphore::new(http2::STREAMS_MAX)),
+        }
+    }
+
+    fn connection(&self, door: &Door) -> Connection {
+        Connection {
+            shared: Arc::clone(&self.shared),
+            ids: Arc::clone(&self.ids),
+            drain: self.drain.clone(),
+            streams: Arc::clone(&self.streams),
+            scheme: match door {
+                Door::Plain => Scheme::Http,
+                Door::Tls(_) => Scheme::Https,
+            },
+        }
+    }
+}
+
+/// Accepts until the drain begins.
+pub async fn accept(listener: TcpListener, door: Door, house: House) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let door = Arc::new(door);
+    let metrics = &house.shared.metrics;
     loop {
+        if slots.available_permits() == 0 {
+            metrics.limit(Limit::Connections);
+        }
         // Over the limit new connections wait in the kernel's queue.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+            _ = house.drain.signaled() => return,
         };
+        let Ok(slot) = slot else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = drain.signaled() => return,
+            _ = house.drain.signaled() => return,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -64,15 +105,12 @@ pub async fn accept(
                 continue;
             }
         };
-        let connection = Connection {
-            shared: Arc::clone(&shared),
-            ids: Arc::clone(&ids),
-            drain: drain.clone(),
-        };
+        let (connection, door) = (house.connection(&door), Arc::clone(&door));
+        let open = metrics.connections.clone();
         tokio::spawn(async move {
-            connection.shared.metrics.connections.inc();
-            connection.serve(stream).await;
-            connection.shared.metrics.connections.dec();
+            open.inc();
+            connection.serve(&door, stream).await;
+            open.dec();
             drop(slot);
         });
     }
@@ -108,145 +146,4 @@ impl RequestIds {
             self.next.fetch_add(1, Ordering::Relaxed)
         )
     }
-}
-
-struct Connection {
-    shared: Arc<Shared>,
-    ids: Arc<RequestIds>,
-    drain: Watcher,
-}
-
-/// Why no head came.
-enum NoHead {
-    /// The connection ended, was idle for too long, or is drained.
-    Quiet,
-    Refused(Refusal),
-}
-
-impl Connection {
-    async fn serve(&self, stream: TcpStream) {
-        // Not fatal: only latency suffers.
-        let _ = stream.set_nodelay(true);
-        let mut client = Client {
-            stream: ClientStream::Tcp(stream),
-            buffer: BytesMut::new(),
-        };
-        loop {
-            let head = match self.read_head(&mut client).await {
-                Ok(head) => head,
-                Err(NoHead::Quiet) => return,
-                Err(NoHead::Refused(refusal)) => {
-                    self.shared.metrics.rejected_head(refusal.code.name());
-                    return self
-                        .refuse(
-                            &mut client,
-                            Refused {
-                                refusal,
-                                api: None,
-                            },
-                            true,
-                        )
-                        .await;
-                }
-            };
-            let closing = self.drain.reason().is_some();
-            let request_id = self.ids.next();
-            match self
-                .shared
-                .handle(&mut client, &head, &request_id, closing)
-                .await
-            {
-                Done::KeepAlive => {}
-                Done::Close => return linger(&mut client).await,
-                Done::Refused(refused) => {
-                    return self
-                        .refuse_as(&mut client, refused, &request_id, head.method != "HEAD")
-                        .await;
-                }
-            }
-        }
-    }
-
-    async fn read_head(&self, client: &mut Client) -> Result<RequestHead, NoHead> {
-        let mut seen = 0;
-        let mut deadline = (!client.buffer.is_empty()).then(|| Instant::now() + HEAD_TIMEOUT);
-        loop {
-            match RequestHead::parse(&client.buffer, seen) {
-                Err(reject) => return Err(NoHead::Refused(reject.into())),
-                Ok(Some((head, length))) => {
-                    client.buffer.advance(length);
-                    return Ok(head);
-                }
-                Ok(None) => seen = client.buffer.len(),
-            }
-            if client.buffer.is_empty() {
-                // Gives an idle connection's memory back.
-                client.buffer = BytesMut::new();
-            }
-            client.buffer.reserve(4096);
-            let mut piece = (&mut client.stream).take(HEAD_MAX_BYTES as u64);
-            let read = timeout_at(
-                deadline.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT),
-                piece.read_buf(&mut client.buffer),
-            );
-            let read = tokio::select! {
-                read = read => read,
-                // A connection without a request has nothing to finish.
-                _ = self.drain.signaled(), if seen == 0 => return Err(NoHead::Quiet),
-            };
-            match read {
-                Ok(Ok(1..)) => {}
-                Err(_) if seen > 0 => {
-                    return Err(NoHead::Refused(Refusal::new(
-                        respond::Code::BadRequest,
-                        "the request head was not complete after 10 s",
-                    )));
-                }
-                Ok(_) | Err(_) => return Err(NoHead::Quiet),
-            }
-            deadline = deadline.or_else(|| Some(Instant::now() + HEAD_TIMEOUT));
-        }
-    }
-
-    async fn refuse(&self, client: &mut Client, refused: Refused, with_body: bool) {
-        self.refuse_as(client, refused, &self.ids.next(), with_body)
-            .await;
-    }
-
-    async fn refuse_as(
-        &self,
-        client: &mut Client,
-        refused: Refused,
-        request_id: &str,
-        with_body: bool,
-    ) {
-        let Refused { refusal, api } = refused;
-        tracing::debug!(request_id, code = refusal.code.name(), "refused");
-        let text = respond::refusal(refusal, api, request_id, false, with_body);
-        if matches!(
-            timeout(HEAD_TIMEOUT, client.stream.write_all(&text)).await,
-            Ok(Ok(()))
-        ) {
-            linger(client).await;
-        }
-    }
-}
-
-async fn linger(client: &mut Client) {
-    client.buffer = BytesMut::new();
-    if client.stream.shutdown().await.is_err() {
-        return;
-    }
-    let drain = async {
-        let mut dropped = 0;
-        let mut piece = vec![0; 4096];
-        while dropped < LINGER_BYTES {
-            match client.stream.read(&mut piece).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => dropped += read,
-            }
-        }
-    };
-    // When the time is up the connection is reset; the app had a second to read.
-    let _ = timeout(LINGER_TIMEOUT, drain).await;
 }

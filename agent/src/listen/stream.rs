@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, tcp};
 use tokio_rustls::server::TlsStream;
@@ -45,15 +46,6 @@ pub enum WriteHalf<'a> {
 }
 
 impl ClientStream {
-    /// The scheme of the URLs that lead here.
-    pub fn scheme(&self) -> &'static str {
-        match self {
-            Self::Tcp(_) => "http",
-            Self::Tls(_) => "https",
-            Self::Duplex(_) => "http",
-        }
-    }
-
     /// Both directions, to be used at the same time.
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
@@ -143,3 +135,62 @@ reads!(ClientStream);
 reads!(ReadHalf<'_>);
 writes!(ClientStream);
 writes!(WriteHalf<'_>);
+
+/// A stream of which something was read before it was known what it is.
+#[derive(Debug)]
+pub(super) struct Rewound {
+    read_ahead: BytesMut,
+    stream: ClientStream,
+}
+
+impl Rewound {
+    /// First `read_ahead`, then what `stream` has.
+    pub(super) fn new(read_ahead: BytesMut, stream: ClientStream) -> Self {
+        Self { read_ahead, stream }
+    }
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read_ahead.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let length = self.read_ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.read_ahead.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

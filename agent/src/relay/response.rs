@@ -12,6 +12,7 @@ use super::io::{RESPONSE_IDLE_TIMEOUT, more, read, write};
 use super::{Marks, Progress, Rejected, Stop};
 use crate::http1::{Decoder, Encoder, Framing, ResponseHead, response, target};
 use crate::inject::Outgoing;
+use crate::listen::Scheme;
 use crate::respond::{Code, Refusal};
 use crate::sieve::{HOLD, LengthChanges, Sieve, Unreadable};
 
@@ -251,7 +252,7 @@ fn render_head(
         if let Some(url) = head
             .fields
             .first(name)
-            .and_then(|url| through_us(url, request))
+            .and_then(|url| through_us(url, request, marks.scheme))
         {
             line(&[name.as_bytes(), b": ", url.as_bytes(), b"\r\n"]);
         }
@@ -298,7 +299,7 @@ fn render_head(
 }
 
 /// Google answers a resumable upload with an absolute URL that SDKs call next: it must lead through us, or the key would be missing there.
-fn through_us(url: &[u8], request: &Outgoing<'_>) -> Option<String> {
+fn through_us(url: &[u8], request: &Outgoing<'_>, scheme: Scheme) -> Option<String> {
     let url = std::str::from_utf8(url).ok()?;
     let rest = url.strip_prefix(&request.route().origin()?.to_string())?;
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -309,7 +310,7 @@ fn through_us(url: &[u8], request: &Outgoing<'_>) -> Option<String> {
     let mark = if query.is_empty() { "" } else { "?" };
     Some(format!(
         "{}://{}/{}{path}{mark}{query}",
-        request.scheme(),
+        scheme.name(),
         request.head().authority,
         request.route().name
     ))
