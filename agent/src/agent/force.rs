@@ -12,7 +12,7 @@ use super::BuildError;
 use crate::config::{self, Config, KeyRef, Tls};
 use crate::keys::cache::Cache;
 use crate::keys::fixed::Fixed;
-use crate::keys::hsmd::{self, Control, Hsmd, Terms};
+use crate::keys::hsmd::{self, Control, Hsmd, Leases};
 use crate::keys::{KeySource, Wanted};
 use crate::pipeline::Shared;
 use crate::probe;
@@ -132,8 +132,8 @@ impl Force {
         }
         if let (Some(hsmd), Some(settings)) = (&self.hsmd, settings) {
             match hsmd.change(settings).await {
-                Terms::Kept => {}
-                Terms::Changed => self.cache.begin_anew(config.lease.ttl),
+                Leases::Kept => {}
+                Leases::Changed => self.cache.begin_anew(config.lease.ttl),
             }
         }
         *self
