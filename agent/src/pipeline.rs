@@ -112,7 +112,6 @@ impl Shared {
             shared: self,
             head,
             request_id,
-            scheme: client.scheme,
             closing,
             started,
         };

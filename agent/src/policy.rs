@@ -7,12 +7,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use providers::{
-    Api, BodyFault, Call, Edit, Endpoint, Inspected, ModelPlace, Permission, PinFault, Shape,
+    Api, BodyFault, Call, Edit, Endpoint, Inspected, ModelPlace, Permission, PinFault, Pins, Shape,
 };
 
 use crate::body::Whole;
 use crate::http1::RequestHead;
-use crate::keys::Terms;
+use crate::keys::terms::{Attributes, Terms};
 use crate::respond::{Code, Refusal};
 
 /// What a request asks for, in terms of the API behind one route.
@@ -182,7 +182,7 @@ impl Ask {
                 return Err(MODEL);
             }
         }
-        let pinned = self.api.pin(terms.pins(), &self.path, host)?;
+        let pinned = self.api.pin(&pins(&terms.attributes), &self.path, host)?;
         Ok(Grant {
             path: pinned.path.unwrap_or_else(|| self.path.clone()),
             query: self.query.clone(),
@@ -217,7 +217,7 @@ impl Grant {
         terms: &Terms,
         host: &str,
     ) -> Result<Self, Refusal> {
-        let pinned = api.pin(terms.pins(), path, host)?;
+        let pinned = api.pin(&pins(&terms.attributes), path, host)?;
         Ok(Self {
             path: pinned.path.unwrap_or_else(|| path.to_owned()),
             query: None,
@@ -255,6 +255,17 @@ impl Grant {
     /// The provider is asked for a usage report that the app must not see.
     pub fn drops_usage(&self) -> bool {
         self.drops_usage
+    }
+}
+
+fn pins(attributes: &Attributes) -> Pins {
+    let own = |value: Option<&str>| value.map(str::to_owned);
+    Pins {
+        organization: own(attributes.organization()),
+        project: own(attributes.project()),
+        location: own(attributes.location()),
+        resource: own(attributes.resource()),
+        region: own(attributes.region()),
     }
 }
 

@@ -4,18 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use providers::{Metered, Permission, Usage as Tokens};
+use providers::{Metered, Permission};
 
 use crate::keys::Lease;
 use crate::metrics::{Metrics, Outcome};
 use crate::sieve::Settled;
-use crate::usage::{Usage, Used};
+use crate::usage::{Origin, Tokens, Usage};
 
 /// What one attempt used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// Tokens and cost as the provider counted them, or as they were estimated.
-    pub tokens: Tokens,
+    pub tokens: providers::Usage,
     /// The provider did not say: the count is from what was delivered.
     pub estimated: bool,
     /// The answer failed after it had begun with 200.
@@ -90,20 +90,25 @@ impl<'a> Settling<'a> {
             Outcome::Ok if record.failed => Outcome::Failed,
             outcome => outcome,
         };
+        let tokens = Tokens {
+            input: record.tokens.input.unwrap_or(0),
+            output: record.tokens.output.unwrap_or(0),
+            cache_read: record.tokens.cache_read.unwrap_or(0),
+            cache_write: record.tokens.cache_write.unwrap_or(0),
+            reasoning: record.tokens.reasoning.unwrap_or(0),
+            cost_picousd: record.tokens.cost_picousd.unwrap_or(0),
+        };
+        let origin = match record.estimated {
+            true => Origin::Estimate,
+            false => Origin::Provider,
+        };
         self.usage.count(&lease, outcome);
-        self.usage.add(
-            &lease,
-            Used {
-                input: record.tokens.input.unwrap_or(0),
-                output: record.tokens.output.unwrap_or(0),
-                cache_read: record.tokens.cache_read.unwrap_or(0),
-                cache_write: record.tokens.cache_write.unwrap_or(0),
-                reasoning: record.tokens.reasoning.unwrap_or(0),
-                cost_picousd: record.tokens.cost_picousd.unwrap_or(0),
-                estimated: u64::from(record.estimated),
-                echo_blocked: u64::from(record.echo_hits),
-            },
-        );
+        if tokens != Tokens::default() || record.estimated {
+            self.usage.meter(&lease, tokens, origin);
+        }
+        if record.echo_hits > 0 {
+            self.usage.echo_blocked(&lease);
+        }
         let key = lease.key_id.as_str();
         self.metrics.used(self.provider, key, record);
         self.metrics
