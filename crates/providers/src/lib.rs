@@ -20,6 +20,7 @@ mod refusal;
 mod retry;
 mod shape;
 mod slot;
+mod usage;
 
 pub use api::Api;
 pub use call::{Call, ModelPlace};
@@ -34,6 +35,7 @@ pub use provider::{Provider, all, find};
 pub use retry::retry_after;
 pub use shape::Shape;
 pub use slot::{Slot, is_credential_header, is_credential_parameter};
+pub use usage::{Meter, Metered, Usage, estimate_tokens};
 
 /// The API that a provider speaks: decides slot, endpoints, error envelope and error classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
