@@ -277,7 +277,7 @@ async fn attempt(
 impl Client {
     /// Waits for `work` as long as the app is there; what the app sends meanwhile is kept for later, up to a bound.
     pub async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        let Self { stream, buffer } = self;
+        let Self { stream, buffer, .. } = self;
         tokio::select! {
             biased;
             done = work => Some(done),

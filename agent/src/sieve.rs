@@ -112,10 +112,14 @@ impl Sieve {
                 &self.decoded
             }
         };
-        self.metered.clear();
         let metered = match &mut self.meter {
             None => piece,
+            Some(meter) if meter.is_transparent() => {
+                meter.watch(piece);
+                piece
+            }
             Some(meter) => {
+                self.metered.clear();
                 meter.feed(piece, &mut self.metered);
                 &self.metered
             }
