@@ -12,14 +12,17 @@ mod endpoint;
 mod fault;
 mod inspect;
 mod pattern;
+mod percent;
 mod permission;
 mod pin;
 mod probe;
 mod provider;
 mod refusal;
 mod retry;
+mod rule;
 mod shape;
 mod slot;
+mod table;
 
 pub use api::Api;
 pub use call::{Call, ModelPlace};
