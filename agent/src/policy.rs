@@ -274,9 +274,22 @@ impl From<BodyFault> for Refusal {
         Self::new(
             Code::BadRequest,
             match fault {
-                BodyFault::Json => "the request body is not valid JSON, which this endpoint takes",
+                BodyFault::Json => "the request body is not the JSON object that this endpoint takes",
+                BodyFault::ContentType => {
+                    "the content type must be application/json, or multipart/form-data where the endpoint takes forms"
+                }
                 BodyFault::Duplicate => "a field that decides stands twice in the request body",
-                BodyFault::Model => "the model in the request body is not a text that can be a model's name",
+                BodyFault::Spelling => {
+                    "a field of the request body is spelled so that it could be taken for another one"
+                }
+                BodyFault::Model => "the model in the request body is not a text that can be a name",
+                BodyFault::Nesting => {
+                    "the request body has a list within a list where the API has none"
+                }
+                BodyFault::TooMuch => "the request body names more than can be checked",
+                BodyFault::Form => "the form is not plain multipart/form-data (RFC 7578)",
+                BodyFault::Line => "a line of the batch file is not a JSON object",
+                BodyFault::Contradiction => "the request body names another model than the path",
             },
         )
     }
