@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod fixture;
 pub mod http;
 pub mod process;
+pub mod raw;
 pub mod scene;
 pub mod sdk;
 pub mod seal;
