@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use custody::KeyId;
 
-pub use provider::{KeyRef, Provider};
+pub use provider::{KeyRef, Live, Provider, Source};
 use reader::Fields;
 pub use tls::Tls;
 
@@ -173,6 +173,7 @@ impl Config {
             providers.extend(Provider::read(name, &mut inner, env));
             inner.finish();
         }
+        Provider::check_fallbacks(&providers, fields);
         Some(Self {
             name,
             listen: listen?,

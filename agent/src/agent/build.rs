@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use super::force::{Force, Unchanging};
 use super::{Agent, BuildError, Deps};
-use crate::config::{self, Config, KeyRef};
+use crate::body::Spool;
+use crate::config::{self, Config, KeyRef, Provider};
 use crate::keys::cache::Cache;
 use crate::keys::hsmd::{Hsmd, Settings, Watch};
 use crate::keys::{KeySource, Wanted};
@@ -36,7 +37,8 @@ impl Config {
     pub fn has_store_keys(&self) -> bool {
         self.providers
             .iter()
-            .any(|provider| matches!(provider.key, KeyRef::Store(_)))
+            .flat_map(Provider::keys)
+            .any(|key| matches!(key, KeyRef::Store(_)))
     }
 
     /// Reads the trust file.
@@ -60,7 +62,8 @@ impl Config {
         let key_ids: BTreeSet<String> = self
             .providers
             .iter()
-            .filter_map(|provider| match &provider.key {
+            .flat_map(Provider::keys)
+            .filter_map(|key| match key {
                 KeyRef::Store(id) => Some(id.to_string()),
                 KeyRef::Fixed(_) => None,
             })
@@ -137,6 +140,7 @@ impl Config {
             hosts: RwLock::new(Arc::from([])),
             metrics,
             usage: Arc::new(Usage::default()),
+            spool: Spool::default(),
         };
         let mut force = Force {
             config_path,

@@ -28,6 +28,13 @@ base_url = "https://llm.internal.example"
 secret_key_ref = { env = "DEV_KEY" }
 "#;
 
+fn live(provider: &Provider) -> &Live {
+    match &provider.source {
+        Source::Live(live) => live,
+        Source::Mock => panic!("a live provider"),
+    }
+}
+
 #[test]
 fn reads_every_field_of_the_contract() {
     let config = parse(FULL).unwrap();
@@ -43,8 +50,9 @@ fn reads_every_field_of_the_contract() {
         .iter()
         .find(|p| p.name == "openai")
         .unwrap();
-    assert_eq!(openai.origin.to_string(), "https://gateway.example:8443");
-    assert!(matches!(&openai.key, KeyRef::Store(id) if id.as_str() == "openai-prod"));
+    let live = live(openai);
+    assert_eq!(live.origin.to_string(), "https://gateway.example:8443");
+    assert!(matches!(&live.targets[0].key, KeyRef::Store(id) if id.as_str() == "openai-prod"));
 }
 
 #[test]
@@ -60,7 +68,7 @@ fn the_shortest_file_has_defaults() {
         }
     );
     assert_eq!(
-        config.providers[0].origin.to_string(),
+        live(&config.providers[0]).origin.to_string(),
         "https://generativelanguage.googleapis.com"
     );
 }
@@ -84,7 +92,7 @@ ttl = "sk-secret-4"
 [providers.openai]
 secret_key_ref = { store = "sk secret 5" }
 base_url = "http://sk-secret-6.example"
-mode = "mock"
+mode = "sk-secret-7"
 [providers.mine]
 secret_key_ref = { env = "MISSING" }
 "#;
@@ -133,11 +141,11 @@ fn neighbours_of_good_values_are_refused() {
             "https://gateway.example:8443",
             "http://gateway.example:8443",
         ),
+        ("family = \"openai\"", "family = \"llama\""),
         ("\"/run/app/ca.pem\"", "\"run/app/ca.pem\""),
         ("\"/run/app/ca.pem\"", "\"/run/..\""),
         ("\"Tacit.ns.svc\"", "\"tacit ns\""),
         ("ca_file", "cert_file"),
-        ("family = \"openai\"", "family = \"bedrock\""),
         ("ttl = \"0s\"", "ttl = \"0s\"\noffline_grace = \"1s\""),
     ] {
         assert!(FULL.contains(from));
@@ -148,4 +156,83 @@ fn neighbours_of_good_values_are_refused() {
         broken.contains("line 1") && !broken.contains("sk-"),
         "{broken}"
     );
+}
+
+const SEVERAL: &str = r#"
+[providers.openai]
+fallback = ["groq", "mine"]
+allow_addresses = ["10.0.0.0/8"]
+[providers.openai.aliases]
+fast = "gpt-5.4-mini"
+[[providers.openai.target]]
+id = "primary"
+secret_key_ref = { store = "openai-1" }
+weight = 9
+[[providers.openai.target]]
+id = "second"
+secret_key_ref = { store = "openai-2" }
+[providers.groq]
+secret_key_ref = { store = "groq" }
+[providers.mine]
+family = "openai"
+base_url = "https://llm.internal.example"
+secret_key_ref = { store = "mine" }
+[providers.anthropic]
+mode = "mock"
+"#;
+
+#[test]
+fn reads_several_keys_aliases_and_fallbacks() {
+    let config = parse(SEVERAL).unwrap();
+    let named = |name: &str| config.providers.iter().find(|p| p.name == name).unwrap();
+    let openai = named("openai");
+    let targets: Vec<(&str, u32)> = live(openai)
+        .targets
+        .iter()
+        .map(|target| (target.id.as_str(), target.weight))
+        .collect();
+    assert_eq!(targets, [("primary", 9), ("second", 1)]);
+    assert_eq!(openai.aliases["fast"], "gpt-5.4-mini");
+    assert_eq!(openai.fallback, ["groq", "mine"]);
+    assert_eq!(live(openai).networks.len(), 1);
+    assert!(matches!(named("anthropic").source, Source::Mock));
+    assert_eq!(live(named("groq")).targets[0].id, "groq");
+}
+
+#[test]
+fn neighbours_of_good_targets_and_fallbacks_are_refused() {
+    for (from, to) in [
+        ("id = \"second\"", "id = \"primary\""),
+        ("id = \"second\"", "id = \"se cond\""),
+        ("weight = 9", "weight = 1001"),
+        ("weight = 9", "weight = -1"),
+        ("weight = 9", "wait = 9"),
+        (
+            "fallback = [\"groq\", \"mine\"]",
+            "fallback = [\"openai\"]",
+        ),
+        (
+            "fallback = [\"groq\", \"mine\"]",
+            "fallback = [\"groq\", \"groq\"]",
+        ),
+        (
+            "fallback = [\"groq\", \"mine\"]",
+            "fallback = [\"nobody\"]",
+        ),
+        (
+            "fallback = [\"groq\", \"mine\"]",
+            "fallback = [\"anthropic\"]",
+        ),
+        ("10.0.0.0/8", "10.0.0.0/33"),
+        ("fast = \"gpt-5.4-mini\"", "fast = 3"),
+        ("fast = \"gpt-5.4-mini\"", "fast = \"a b\""),
+    ] {
+        assert!(SEVERAL.contains(from), "{from}");
+        assert!(parse(&SEVERAL.replacen(from, to, 1)).is_err(), "{to}");
+    }
+    let idle = SEVERAL.replace("weight = 9", "weight = 0").replace(
+        "secret_key_ref = { store = \"openai-2\" }",
+        "secret_key_ref = { store = \"openai-2\" }\nweight = 0",
+    );
+    assert!(parse(&idle).unwrap_err().contains("weight above 0"));
 }

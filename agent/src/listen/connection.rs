@@ -126,7 +126,7 @@ impl Connection {
                     self.shared.metrics.rejected_head(refusal.code.name());
                     let refused = Refused {
                         refusal,
-                        family: None,
+                        api: None,
                     };
                     self.refuse(&mut client, refused, &self.ids.next(), true)
                         .await;
@@ -207,9 +207,9 @@ impl Connection {
         request_id: &str,
         with_body: bool,
     ) {
-        let Refused { refusal, family } = refused;
+        let Refused { refusal, api } = refused;
         tracing::debug!(request_id, code = refusal.code.name(), "refused");
-        let text = respond::refusal(refusal, family, request_id, false, with_body);
+        let text = respond::refusal(refusal, api, request_id, false, with_body);
         if matches!(
             timeout(HEAD_TIMEOUT, client.stream.write_all(&text)).await,
             Ok(Ok(()))

@@ -11,6 +11,7 @@ mod call;
 mod endpoint;
 mod fault;
 mod inspect;
+pub mod mock;
 mod pattern;
 mod permission;
 mod pin;
@@ -20,6 +21,8 @@ mod refusal;
 mod retry;
 mod shape;
 mod slot;
+mod translate;
+mod usage;
 
 pub use api::Api;
 pub use call::{Call, ModelPlace};
@@ -34,6 +37,7 @@ pub use provider::{Provider, all, find};
 pub use retry::retry_after;
 pub use shape::Shape;
 pub use slot::{Slot, is_credential_header, is_credential_parameter};
+pub use usage::{Meter, Metered, Usage, estimate_tokens};
 
 /// The API that a provider speaks: decides slot, endpoints, error envelope and error classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
