@@ -35,7 +35,7 @@ impl Family {
                 header: "x-api-key",
                 prefix: "",
             },
-            Self::Gemini if crate::endpoint::gemini_compat(path).is_some() => BEARER,
+            Self::Gemini if gemini_compat(path) => BEARER,
             Self::Gemini => Slot {
                 header: "x-goog-api-key",
                 prefix: "",
@@ -79,6 +79,12 @@ impl crate::Api {
     pub fn adds_headers(self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
+}
+
+/// Whether a path is of Gemini's OpenAI-compatible layer, `/v1beta/openai/…`.
+fn gemini_compat(path: &str) -> bool {
+    let mut segments = path.split('/').skip(2);
+    segments.next() == Some("openai")
 }
 
 /// Whether a header of this name can carry a credential for any provider. Compared without regard to case.
