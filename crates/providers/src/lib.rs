@@ -11,6 +11,7 @@ mod call;
 mod endpoint;
 mod fault;
 mod inspect;
+pub mod mock;
 mod pattern;
 mod permission;
 mod pin;

@@ -188,6 +188,7 @@ impl Field {
 
             (Shape::Cohere, [K::Usage] | [K::Delta, K::Usage] | [K::Meta]) => Self::Usage,
             (Shape::Cohere, [K::Response, K::Meta]) => Self::Usage,
+            (Shape::Cohere, [K::Delta, K::Error]) => Self::Error,
 
             (Shape::Gemini, [K::Usage | K::UsageMetadata] | [K::Interaction, K::Usage]) => {
                 Self::Usage
