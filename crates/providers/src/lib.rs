@@ -13,14 +13,17 @@ mod fault;
 mod inspect;
 pub mod mock;
 mod pattern;
+mod percent;
 mod permission;
 mod pin;
 mod probe;
 mod provider;
 mod refusal;
 mod retry;
+mod rule;
 mod shape;
 mod slot;
+mod table;
 mod usage;
 
 pub use api::Api;
