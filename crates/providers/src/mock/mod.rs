@@ -35,7 +35,7 @@ mod wish;
 use said::Said;
 use wish::Wish;
 
-use crate::Family;
+use crate::{Api, Family};
 
 /// Between the pieces of a slow answer: long enough to see in a terminal, short enough for a test.
 pub const SLOW_PAUSE_MS: u64 = 100;
@@ -66,10 +66,14 @@ pub fn answer(
     body: &[u8],
     wish: Option<&str>,
 ) -> Answer {
+    let api = provider
+        .and_then(Api::known)
+        .filter(|api| api.family() == family)
+        .unwrap_or(Api::own(family));
     let Ok(wish) = Wish::read(wish) else {
-        return trouble::envelope(family, 400, "unknown_wish", wish::HELP);
+        return trouble::envelope(api, 400, "unknown_wish", wish::HELP);
     };
-    if let Some(refused) = trouble::instead(family, provider, wish) {
+    if let Some(refused) = trouble::instead(api, provider, wish) {
         return refused;
     }
     let request = Request {
@@ -80,8 +84,8 @@ pub fn answer(
         said: Said::read(body),
     };
     match reply(family, &request) {
-        Some(reply) => trouble::along(family, reply, wish),
-        None => trouble::not_found(family),
+        Some(reply) => trouble::along(api, reply, wish),
+        None => trouble::not_found(api),
     }
 }
 

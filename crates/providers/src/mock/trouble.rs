@@ -7,19 +7,15 @@ use crate::{Api, Family};
 /// The request id of every made-up error.
 const REQUEST_ID: &str = "req_mock";
 
-/// An error in the family's own envelope.
-pub(super) fn envelope(family: Family, status: u16, code: &str, message: &str) -> Answer {
-    error(
-        family,
-        status,
-        family.refusal(status, code, message, REQUEST_ID),
-    )
+/// An error in the API's own envelope.
+pub(super) fn envelope(api: Api, status: u16, code: &str, message: &str) -> Answer {
+    error(api, status, api.refusal(status, code, message, REQUEST_ID))
 }
 
-fn error(family: Family, status: u16, body: String) -> Answer {
+fn error(api: Api, status: u16, body: String) -> Answer {
     let mut headers = vec![("content-type", "application/json".to_owned())];
-    let own = Api::own(family).refusal_headers(status);
-    headers.extend(own.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    let own = api.refusal_header(status);
+    headers.extend(own.map(|(name, value)| (name, value.to_owned())));
     if matches!(status, 429 | 503) {
         headers.push(("retry-after", "1".to_owned()));
     }
@@ -38,9 +34,9 @@ fn finished(status: u16, mut headers: Vec<(&'static str, String)>, pieces: Vec<V
 }
 
 /// What the API says of an endpoint that it does not have.
-pub(super) fn not_found(family: Family) -> Answer {
+pub(super) fn not_found(api: Api) -> Answer {
     envelope(
-        family,
+        api,
         404,
         "not_found",
         "mock: this endpoint is not known, or not part of mock mode",
@@ -48,23 +44,23 @@ pub(super) fn not_found(family: Family) -> Answer {
 }
 
 /// The wishes that leave nothing of the answer.
-pub(super) fn instead(family: Family, provider: Option<&str>, wish: Wish) -> Option<Answer> {
+pub(super) fn instead(api: Api, provider: Option<&str>, wish: Wish) -> Option<Answer> {
     Some(match wish {
-        Wish::Status(status) => envelope(family, status, "mock_error", "mock: as you wished"),
+        Wish::Status(status) => envelope(api, status, "mock_error", "mock: as you wished"),
         Wish::InvalidKey => {
-            let (status, body) = invalid_key(family, provider);
-            error(family, status, body.to_owned())
+            let (status, body) = invalid_key(api.family(), provider);
+            error(api, status, body.to_owned())
         }
         Wish::NoQuota => {
-            let (status, body) = no_quota(family);
-            error(family, status, body.to_owned())
+            let (status, body) = no_quota(api.family());
+            error(api, status, body.to_owned())
         }
         Wish::None | Wish::MidStream | Wish::Cut | Wish::Slow => return None,
     })
 }
 
 /// The other wishes, fulfilled along the way.
-pub(super) fn along(family: Family, reply: Reply, wish: Wish) -> Answer {
+pub(super) fn along(api: Api, reply: Reply, wish: Wish) -> Answer {
     let failure = reply.failure;
     let mut answer = finished(200, reply.headers, reply.pieces);
     match (wish, failure) {
@@ -73,7 +69,7 @@ pub(super) fn along(family: Family, reply: Reply, wish: Wish) -> Answer {
             answer.pieces.push(failure);
         }
         (Wish::MidStream, None) => {
-            return envelope(family, 500, "mock_error", "mock: as you wished");
+            return envelope(api, 500, "mock_error", "mock: as you wished");
         }
         (Wish::Cut, _) => {
             answer.cut = true;
