@@ -15,6 +15,7 @@ mod encoded;
 mod endless;
 mod endpoints;
 mod framing;
+mod grammar;
 mod host;
 mod interim;
 mod property;
