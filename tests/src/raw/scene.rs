@@ -281,6 +281,11 @@ impl Scene {
         None
     }
 
+    /// Adds what an app received in another way to what the hunt looks through.
+    pub fn hear(&self, evidence: Vec<u8>) {
+        self.heard().push(evidence);
+    }
+
     fn heard(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,6 +17,7 @@ mod endpoints;
 mod framing;
 mod grammar;
 mod host;
+mod http2;
 mod interim;
 mod property;
 mod redirects;
