@@ -13,7 +13,11 @@ const UNPRINTABLE: &[&str] = &[
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["tacit/v1/workload.proto", "tacit/v1/admin.proto"];
+    let files = [
+        "tacit/v1/terms.proto",
+        "tacit/v1/workload.proto",
+        "tacit/v1/admin.proto",
+    ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

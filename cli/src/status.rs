@@ -50,6 +50,14 @@ fn render(status: &StatusResponse, now: i64) -> String {
                 list(&status.default_upstreams)
             ),
         ),
+        (
+            "",
+            format!(
+                "permissions {}, models {}",
+                list(&status.default_permissions),
+                list(&status.default_models)
+            ),
+        ),
     ]);
     text += "\n\n";
     text += &custodian::render(&status.custodians);
@@ -67,7 +75,9 @@ fn to_json(status: &StatusResponse) -> Value {
         "keys": status.keys, "agents_connected": status.agents_connected, "notes": status.notes,
         "default_upstreams": status.default_upstreams,
         "default_environments": status.default_environments,
-        "default_teams": status.default_teams, "denied": status.denied,
+        "default_teams": status.default_teams,
+        "default_permissions": status.default_permissions,
+        "default_models": status.default_models, "denied": status.denied,
     })
 }
 

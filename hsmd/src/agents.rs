@@ -40,6 +40,7 @@ struct Session {
     version: String,
     instance: [u8; 16],
     key_ids: Vec<String>,
+    keeps_terms: bool,
     opened_at: i64,
     last_seen: Duration,
     leases: HashMap<(String, u32), Held>,
@@ -60,6 +61,8 @@ pub struct Introduction {
     pub instance: [u8; 16],
     /// Keys that its routes name.
     pub key_ids: Vec<String>,
+    /// Whether it keeps to the terms that come with a lease; older builds do not know them.
+    pub keeps_terms: bool,
 }
 
 /// One agent, for people.
@@ -132,8 +135,18 @@ pub struct Affected {
     agents: Vec<(u32, [u8; 16])>,
     key: String,
     versions: Vec<u32>,
+    until: Until,
     revision: u64,
     made_at: Duration,
+}
+
+/// When an agent is done with a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// It has heard, and holds none of the versions any more.
+    LetGo,
+    /// It has heard: it ends leases of other terms before it acknowledges, and may hold the version again since.
+    Heard,
 }
 
 /// To whom a command goes.
@@ -230,6 +243,7 @@ impl Agents {
             version: hello.version,
             instance: hello.instance,
             key_ids: hello.key_ids,
+            keeps_terms: hello.keeps_terms,
             opened_at: clock::unix_seconds(),
             last_seen: clock::since_boot(),
             leases,
@@ -384,12 +398,22 @@ impl Agents {
 
     /// The agents that hold any of these versions now; taken before agents hear of the change.
     pub fn affected(&self, key: &str, versions: &[u32], revision: u64) -> Affected {
+        self.touched(key, versions, Until::LetGo, revision)
+    }
+
+    /// The same for a change of what the key may be used for, which leaves its versions where they are.
+    pub fn affected_by_terms(&self, key: &str, versions: &[u32], revision: u64) -> Affected {
+        self.touched(key, versions, Until::Heard, revision)
+    }
+
+    fn touched(&self, key: &str, versions: &[u32], until: Until, revision: u64) -> Affected {
         let inner = self.lock();
         let now = clock::since_boot();
         let affected = Affected {
             agents: Vec::new(),
             key: key.to_owned(),
             versions: versions.to_vec(),
+            until,
             revision,
             made_at: now,
         };
@@ -418,7 +442,8 @@ impl Agents {
             };
             // An agent acknowledges that it has heard, and says what it still holds: it has acted when that is nothing of
             // what the change is about.
-            if session.acknowledged >= affected.revision && !affected.in_use_by(session) {
+            let let_go = affected.until == Until::Heard || !affected.in_use_by(session);
+            if session.acknowledged >= affected.revision && let_go {
                 reach.acknowledged += 1;
                 continue;
             }
@@ -463,6 +488,19 @@ impl Agents {
         list
     }
 
+    /// Connected agents of builds that know no terms: whatever keys are for, they serve what the scope allows.
+    pub fn without_terms(&self) -> Vec<String> {
+        let inner = self.lock();
+        let mut names: Vec<String> = inner
+            .sessions
+            .values()
+            .filter(|session| session.stream.is_some() && !session.keeps_terms)
+            .map(display_name)
+            .collect();
+        names.sort();
+        names
+    }
+
     /// Agents with an open stream, and sessions in all.
     pub fn counts(&self) -> (usize, usize) {
         let inner = self.lock();
@@ -478,6 +516,11 @@ impl Agents {
 }
 
 impl Affected {
+    /// Whether it is about what a key may be used for.
+    pub fn is_of_terms(&self) -> bool {
+        self.until == Until::Heard
+    }
+
     /// When the session's last affected lease ends, if one lives.
     fn lease_of(&self, session: &Session, now: Duration) -> Option<Duration> {
         let leases = self
@@ -573,6 +616,7 @@ mod tests {
             version: "1".into(),
             instance: [id; 16],
             key_ids: Vec::new(),
+            keeps_terms: id != 9,
         };
         agents.opened(seed, caller(uid), hello).unwrap();
         [id; 16]
@@ -624,6 +668,30 @@ mod tests {
         agents.acknowledge(&one, 5, Vec::new());
         let reach = agents.reach(&affected);
         assert_eq!((reach.acknowledged, reach.complete()), (1, true));
+    }
+
+    #[test]
+    fn a_change_of_terms_is_complete_when_it_was_heard_though_the_version_stays_in_use() {
+        let agents = Agents::default();
+        let one = open(&agents, 1, 1000);
+        agents.leased(&one, "k", 1, Duration::from_secs(60));
+        let affected = agents.affected_by_terms("k", &[1], 5);
+        let in_use = || vec![("k".to_owned(), 1)];
+        agents.acknowledge(&one, 4, in_use());
+        assert!(!agents.reach(&affected).complete());
+        agents.acknowledge(&one, 5, in_use());
+        let reach = agents.reach(&affected);
+        assert_eq!((reach.acknowledged, reach.complete()), (1, true));
+    }
+
+    #[test]
+    fn connected_agents_that_know_no_terms_are_named() {
+        let agents = Agents::default();
+        let (newer, older) = (open(&agents, 1, 1000), open(&agents, 9, 1001));
+        assert!(agents.without_terms().is_empty(), "nobody is connected");
+        let _streams =
+            [(newer, 1000), (older, 1001)].map(|(id, uid)| agents.connect(&id, &caller(uid)));
+        assert_eq!(agents.without_terms(), ["1001-7"]);
     }
 
     #[test]

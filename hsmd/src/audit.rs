@@ -29,8 +29,10 @@ pub enum Category {
     SecretManagement,
     /// Leases granted and refused.
     Lease,
-    /// Reports of use and of rejected credentials.
+    /// Reports of use, of rejected credentials and of answers that repeated one.
     Inference,
+    /// Who may use a key, and for what.
+    Policy,
     /// Callers and sessions.
     Identity,
     /// Custodians: latches, mismatches.

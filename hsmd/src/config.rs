@@ -9,6 +9,8 @@ use custody::CustodianId;
 use hsm::TokenConfig;
 use serde::Deserialize;
 
+use crate::terms;
+
 /// Why the file is refused: every reason found.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} is refused:\n  {}", .reasons.join("\n  "))]
@@ -82,11 +84,11 @@ pub struct Defaults {
     pub environments: Vec<String>,
     /// Teams of a key that names none.
     pub teams: Vec<String>,
-    /// Models of a key that names none; enforced once policies are.
+    /// Models of a key that names none.
     pub models: Vec<String>,
     /// Origins beyond the provider's own.
     pub upstreams: Vec<String>,
-    /// Endpoint permissions of a key that names none; enforced once policies are.
+    /// Endpoint permissions of a key that names none.
     pub permissions: Vec<String>,
 }
 
@@ -238,10 +240,11 @@ impl Config {
                 reasons.push(format!("[defaults] upstreams: {error}"));
             }
         }
-        for permission in &self.defaults.permissions {
-            if permission.parse::<providers::Permission>().is_err() {
-                reasons.push("[defaults] permissions: names one that does not exist".to_owned());
-            }
+        if let Err(error) = terms::permissions(self.defaults.permissions.clone()) {
+            reasons.push(format!("[defaults] {error}"));
+        }
+        if let Err(error) = terms::models(self.defaults.models.clone()) {
+            reasons.push(format!("[defaults] {error}"));
         }
         for (at, one) in self.custodians.iter().enumerate() {
             check_custodian(one, &mut |rule: &str| {
@@ -413,6 +416,25 @@ mod tests {
             assert!(error.contains(part), "{part} in {error}");
         }
         assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn default_terms_are_checked_as_those_of_keys_are() {
+        let with = |defaults: &str| {
+            read(&GOOD.replace("[store]", &format!("[defaults]\n{defaults}\n[store]")))
+        };
+        let good = with("permissions = [\"*\", \"ephemeral-keys\"]\nmodels = [\"gpt-4o\", \"*\"]")
+            .unwrap();
+        assert_eq!(good.defaults.permissions, ["*", "ephemeral-keys"]);
+        assert!(with("permissions = []\nmodels = []").is_ok());
+        for (bad, name) in [
+            ("permissions = [\"sk-secret\"]", "permissions"),
+            ("models = [\"sk-secret*\"]", "models"),
+        ] {
+            let error = with(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("[defaults] {name}")), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hsm::{ErrorClass, HsmError};
 
 use crate::audit::{Category, Event};
 use crate::daemon::Daemon;
-use crate::keys::{commit, find, not_found};
+use crate::keys::{commit_versions, find, not_found};
 use crate::ledger::{Change, Ledger};
 use crate::model::{Blob, ShareBody, Version, encode, share_id, version_id};
 use crate::refusal::{Code, Refusal};
@@ -175,7 +175,7 @@ async fn ingest_kept(
         .key(key_id)
         .version(number)
         .detail(detail);
-    commit(daemon, event, &[], |view| {
+    commit_versions(daemon, event, &[], |view| {
         let version = find(view, key_id)?
             .versions
             .get(&number)

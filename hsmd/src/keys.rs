@@ -11,23 +11,13 @@ use crate::agents::Affected;
 use crate::audit::{Category, Event};
 use crate::clock;
 use crate::daemon::Daemon;
+use crate::definition::Definition;
 use crate::ingest::{Taken, ingest};
 use crate::ledger::{Change, View};
 use crate::model::{
     Blob, Key, KeyBody, Version, VersionBody, VersionState, encode, share_id, version_id,
 };
 use crate::refusal::{Code, Refusal};
-
-/// Who may use a key, as given; `None` takes the defaults of hsmd.toml.
-#[derive(Debug, Clone, Default)]
-pub struct Policy {
-    /// Environments.
-    pub environments: Option<Vec<String>>,
-    /// Teams.
-    pub teams: Option<Vec<String>>,
-    /// For people.
-    pub description: String,
-}
 
 /// A change that was made.
 #[derive(Debug)]
@@ -122,7 +112,7 @@ fn moved(
     Ok((Kind::Version, version_id(key_id, number), encode(&body)))
 }
 
-fn key_record(key_id: &str, body: KeyBody, action: &str) -> (Kind, String, Vec<u8>) {
+pub(crate) fn key_record(key_id: &str, body: KeyBody, action: &str) -> (Kind, String, Vec<u8>) {
     let body = KeyBody {
         last_action: action.to_owned(),
         last_action_at: clock::unix_seconds(),
@@ -131,19 +121,30 @@ fn key_record(key_id: &str, body: KeyBody, action: &str) -> (Kind, String, Vec<u
     (Kind::Key, key_id.to_owned(), encode(&body))
 }
 
-/// Makes the change durable and served, with its audit record before the store's write.
-pub(crate) async fn commit(
+/// A change after which agents hold none of these versions any more.
+pub(crate) async fn commit_versions(
     daemon: &Daemon,
     event: Event,
-    affected_versions: &[u32],
+    versions: &[u32],
     change: impl FnOnce(&View) -> Result<Change, Refusal> + Send,
 ) -> Result<(Arc<View>, Affected), Refusal> {
-    let ledger = daemon.ledger()?;
     let key = event.key.clone().unwrap_or_default();
-    let (agents, versions) = (Arc::clone(&daemon.agents), affected_versions.to_vec());
-    // Taken before the view is published: an agent that acknowledges at once must still be counted.
-    let before = move |revision| agents.affected(&key, &versions, revision);
-    let committed = ledger.commit(change, &daemon.audit, event, before).await;
+    let (agents, versions) = (Arc::clone(&daemon.agents), versions.to_vec());
+    let affected = move |revision| agents.affected(&key, &versions, revision);
+    commit(daemon, event, affected, change).await
+}
+
+/// Makes the change durable and served, with its audit record before the store's write.
+///
+/// `affected` is asked before the view is published: an agent that acknowledges at once must still be counted.
+pub(crate) async fn commit<T: Send + 'static>(
+    daemon: &Daemon,
+    event: Event,
+    affected: impl FnOnce(u64) -> T + Send + 'static,
+    change: impl FnOnce(&View) -> Result<Change, Refusal> + Send,
+) -> Result<(Arc<View>, T), Refusal> {
+    let ledger = daemon.ledger()?;
+    let committed = ledger.commit(change, &daemon.audit, event, affected).await;
     // A store that is in doubt is verified again at once.
     daemon.bell.notify_one();
     committed
@@ -157,12 +158,13 @@ pub async fn add(
     daemon: &Daemon,
     actor: &str,
     sealed: &[u8],
-    policy: Policy,
+    definition: Definition,
     allow_missing: bool,
 ) -> Result<Done, Refusal> {
     let (sealed, provenance) = believe(sealed, &daemon.trust()?)?;
     let header = provenance.header();
     let key_id = header.key_id.to_string();
+    definition.terms.fit(&header.provider)?;
     let view = daemon.ledger()?.view();
     if let Some(known) = view.keys.0.get(&key_id) {
         if known
@@ -202,16 +204,17 @@ pub async fn add(
         .detail(sealed_by(daemon, &provenance));
     let body = KeyBody {
         provider: header.provider.clone(),
-        environments: policy.environments,
-        teams: policy.teams,
-        description: policy.description,
+        environments: definition.environments,
+        teams: definition.teams,
+        description: definition.description,
         created_at: clock::unix_seconds(),
         current: 1,
         last_action: String::new(),
         last_action_at: 0,
+        terms: definition.terms,
     };
     let id = key_id.clone();
-    let (view, affected) = commit(daemon, event, &[], move |view| {
+    let (view, affected) = commit_versions(daemon, event, &[], move |view| {
         if view
             .keys
             .0
@@ -288,7 +291,7 @@ pub async fn rotate(
         .key(&key_id)
         .version(header.version)
         .detail(sealed_by(daemon, &provenance));
-    let (view, affected) = commit(daemon, event, &[old], |view| {
+    let (view, affected) = commit_versions(daemon, event, &[old], |view| {
         let key = find(view, &key_id)?;
         successor(key)?;
         let mut put = version_records(&provenance, sealed, &taken, "rotated in");
@@ -333,7 +336,7 @@ pub async fn rollback(daemon: &Daemon, actor: &str, key_id: &str) -> Result<Done
     let event = Event::new(Category::SecretManagement, "key.rollback", "ok", actor)
         .key(key_id)
         .version(current);
-    let (view, affected) = commit(daemon, event, &[current], |view| {
+    let (view, affected) = commit_versions(daemon, event, &[current], |view| {
         let key = find(view, key_id)?;
         let earlier = key
             .versions
@@ -428,7 +431,7 @@ pub async fn revoke(
         .key(key_id)
         .detail(reason);
     event.version = (version != 0).then_some(version);
-    let (view, affected) = commit(daemon, event, &versions, |view| {
+    let (view, affected) = commit_versions(daemon, event, &versions, |view| {
         let key = find(view, key_id)?;
         let mut put = Vec::new();
         for (number, version) in named(key, key_id, version)? {
@@ -467,7 +470,7 @@ pub async fn destroy(
         .detail(reason);
     event.version = (version != 0).then_some(version);
     let mut destroyed = Vec::new();
-    let (view, affected) = commit(daemon, event, &[], |view| {
+    let (view, affected) = commit_versions(daemon, event, &[], |view| {
         let key = find(view, key_id)?;
         let mut change = Change::default();
         for (number, version) in named(key, key_id, version)? {

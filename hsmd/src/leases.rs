@@ -12,6 +12,7 @@ use crate::model::Version;
 use crate::policy::{self, Caller};
 use crate::random_id;
 use crate::refusal::{Code, Refusal};
+use crate::terms::Terms;
 
 /// Longest lease granted, whatever an agent asks for: the longest that a revoked key can be in use unheard.
 const TTL_MAX: Duration = Duration::from_secs(3600);
@@ -88,20 +89,7 @@ async fn grant(
         .agents
         .leased(&session, &request.key_id, grant.number(), ttl + grace);
     daemon.remember_lease(ttl + grace).await?;
-    // A revoke may have been committed while the tokens worked; what is answered must be in force now.
-    let now = daemon.ledger()?.view();
-    let revision = now.revision;
-    let in_use = now.keys.0.get(&request.key_id).and_then(|key| key.active());
-    if in_use.map(|(number, _)| number) != Some(grant.number()) {
-        return Err(Refusal::new(
-            Code::KeyRevoked,
-            format!(
-                "version {} of {} went out of use just now; ask again",
-                grant.number(),
-                request.key_id
-            ),
-        ));
-    }
+    let (revision, terms) = still_in_force(daemon, caller, request, &origin, grant.number())?;
     let event = Event::new(Category::Lease, "lease.grant", "ok", caller.actor())
         .key(&request.key_id)
         .version(grant.number());
@@ -127,7 +115,42 @@ async fn grant(
         ttl_ms: millis(ttl),
         revision,
         offline_grace_ms: millis(grace),
+        terms: Some(terms.to_wire()),
     })
+}
+
+/// Decides again: a revoke, another definition or another configuration may have come into force while the tokens worked.
+/// What is answered is what holds now, and the revision says so.
+fn still_in_force(
+    daemon: &Daemon,
+    caller: &Caller,
+    request: &LeaseRequest,
+    origin: &Origin,
+    version: u32,
+) -> Result<(u64, Terms), Refusal> {
+    let (view, config) = (daemon.ledger()?.view(), daemon.config());
+    let key = view.keys.0.get(&request.key_id);
+    let no_rule = || {
+        let text = format!("uid {} is in no [[caller]] of hsmd.toml", caller.uid);
+        Refusal::new(Code::PermissionDenied, text)
+    };
+    let caller = Caller::from_rules(&config.callers, caller.uid, caller.pid).ok_or_else(no_rule)?;
+    let grant = policy::decide(
+        &caller,
+        key,
+        &request.key_id,
+        &request.provider,
+        origin,
+        &config.defaults,
+    )?;
+    if grant.number() != version {
+        let text = format!(
+            "version {version} of {} went out of use just now; ask again",
+            request.key_id
+        );
+        return Err(Refusal::new(Code::KeyRevoked, text));
+    }
+    Ok((view.revision, grant.terms().clone()))
 }
 
 fn millis(duration: Duration) -> u64 {

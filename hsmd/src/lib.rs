@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod custodians;
 pub mod daemon;
+pub mod definition;
 mod ingest;
 pub mod init;
 pub mod keys;
@@ -30,6 +31,7 @@ pub mod run;
 pub mod service;
 pub mod socket;
 pub mod store;
+pub mod terms;
 pub mod verify;
 
 /// 32 random bytes: a challenge that nobody has seen.

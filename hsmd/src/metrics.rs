@@ -31,6 +31,10 @@ pub struct Metrics {
     pub refused: IntCounterVec,
     /// Times that a provider refused one of our credentials.
     pub credentials_rejected: IntCounterVec,
+    /// Times that an answer repeated one of our credentials.
+    pub echo_blocked: IntCounterVec,
+    /// Tokens that agents reported, by key and kind.
+    pub tokens: IntCounterVec,
     /// 1 when the store is believed and served.
     pub store_believed: IntGauge,
     /// Custodians that are up and do not remember the present revision.
@@ -92,6 +96,20 @@ impl Metrics {
                 ),
                 &["key"],
             )?,
+            echo_blocked: IntCounterVec::new(
+                opts(
+                    "echo_blocked_total",
+                    "Times that a provider's answer repeated the key and was masked or cut: find out why, and rotate it",
+                ),
+                &["key"],
+            )?,
+            tokens: IntCounterVec::new(
+                opts(
+                    "tokens_total",
+                    "Tokens that agents reported, as providers counted them; output includes reasoning",
+                ),
+                &["key", "kind"],
+            )?,
             tokens_behind: gauge(
                 "tokens_behind",
                 "Custodians that are up and do not remember the present revision; until it is 0 again a rollback could go unnoticed",
@@ -111,6 +129,8 @@ impl Metrics {
             Box::new(metrics.connections_refused.clone()),
             Box::new(metrics.refused.clone()),
             Box::new(metrics.credentials_rejected.clone()),
+            Box::new(metrics.echo_blocked.clone()),
+            Box::new(metrics.tokens.clone()),
             Box::new(metrics.store_believed.clone()),
             Box::new(metrics.tokens_behind.clone()),
             Box::new(TokenCollector::new(custodians)?),

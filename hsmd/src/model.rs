@@ -9,6 +9,8 @@ use custody::record::{Kind, Record};
 use custody::{Header, RowIdentity};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::terms::KeyTerms;
+
 /// Bytes that stand as base64 in a record's JSON.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Blob(pub Vec<u8>);
@@ -108,6 +110,9 @@ pub struct KeyBody {
     pub last_action: String,
     /// Unix seconds.
     pub last_action_at: i64,
+    /// What it may be used for. Absent from records of builds that knew no terms.
+    #[serde(default, skip_serializing_if = "KeyTerms::is_empty")]
+    pub terms: KeyTerms,
 }
 
 /// Body of a version record.
@@ -316,7 +321,34 @@ pub fn encode(body: &impl Serialize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::VersionState::{Active, Compromised, Deactivated, Destroyed, PreActive, Suspended};
+    use super::{KeyBody, KeyTerms, encode};
+
+    /// A key's record as builds wrote it that knew no terms.
+    const BEFORE_TERMS: &str = r#"{"provider":"openai","environments":null,"teams":["*"],"description":"","created_at":1,"current":1,"last_action":"added","last_action_at":1}"#;
+
+    #[test]
+    fn a_record_from_before_terms_is_read_and_written_as_it_was() {
+        let body: KeyBody = serde_json::from_str(BEFORE_TERMS).unwrap();
+        assert_eq!(body.terms, KeyTerms::default());
+        assert_eq!(encode(&body), BEFORE_TERMS.as_bytes());
+    }
+
+    #[test]
+    fn terms_come_back_as_they_were_written_and_unknown_ones_are_refused() {
+        let terms = r#"{"permissions":["chat"],"models":[],"attributes":{"project":"p"}}"#;
+        let with = |terms: &str| BEFORE_TERMS.replace('}', &format!(",\"terms\":{terms}}}"));
+        let body: KeyBody = serde_json::from_str(&with(terms)).unwrap();
+        assert_eq!(body.terms.models, Some(Vec::new()));
+        assert_eq!(encode(&body), with(terms).as_bytes());
+        for newer in [r#"{"budget":1}"#, r#"{"attributes":{"zone":"a"}}"#] {
+            assert!(
+                serde_json::from_str::<KeyBody>(&with(newer)).is_err(),
+                "{newer}"
+            );
+        }
+    }
 
     #[test]
     fn states_follow_the_standards_arrows_and_no_others() {

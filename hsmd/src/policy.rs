@@ -5,6 +5,7 @@ use custody::{Origin, Upstream};
 use crate::config::{CallerRule, Defaults};
 use crate::model::{Key, KeyBody, Version, VersionState};
 use crate::refusal::{Code, Refusal};
+use crate::terms::Terms;
 
 /// A process that the kernel vouched for, and what the rules say it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Grant<'a> {
     number: u32,
     /// Its content.
     version: &'a Version,
+    /// What the agent must keep to.
+    terms: Terms,
 }
 
 impl<'a> Grant<'a> {
@@ -62,6 +65,11 @@ impl<'a> Grant<'a> {
     /// The version.
     pub fn version(&self) -> &'a Version {
         self.version
+    }
+
+    /// What the key may be used for.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
     }
 }
 
@@ -158,7 +166,11 @@ pub fn decide<'a>(
         );
         return Err(Refusal::new(Code::UpstreamNotAllowed, text));
     }
-    Ok(Grant { number, version })
+    Ok(Grant {
+        number,
+        version,
+        terms: key.body.terms.in_force(defaults),
+    })
 }
 
 /// Who can use a key now, in words, for `key add` and `key show`.
@@ -181,7 +193,7 @@ pub fn usable_by(body: &KeyBody, rules: &[CallerRule], defaults: &Defaults) -> V
         })
         .collect();
     if !lines.is_empty() {
-        return lines;
+        return with_terms(lines, &body.terms.in_force(defaults));
     }
     let (environments, teams) = scope(body, defaults);
     let step = if environments.is_empty() {
@@ -198,9 +210,22 @@ pub fn usable_by(body: &KeyBody, rules: &[CallerRule], defaults: &Defaults) -> V
     vec![format!("nobody: {step}")]
 }
 
+/// Scope alone opens nothing: what the terms leave of it.
+fn with_terms(mut lines: Vec<String>, terms: &Terms) -> Vec<String> {
+    if terms.permissions.is_empty() {
+        return vec!["nobody: the key has no permissions: give it some with tacit key set ID --permission, or set [defaults] permissions in hsmd.toml".to_owned()];
+    }
+    if terms.models.is_empty() {
+        lines.push("but with no model, so no request that names one: give it models with tacit key set ID --model ('*' for all), or set [defaults] models in hsmd.toml".to_owned());
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::terms::KeyTerms;
 
     fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(ToString::to_string).collect()
@@ -247,6 +272,7 @@ mod tests {
             current: 0,
             last_action: String::new(),
             last_action_at: 0,
+            terms: KeyTerms::default(),
         };
         let defaults = Defaults::default();
         assert!(may_use(
@@ -261,6 +287,41 @@ mod tests {
             &body("development", "engineering"),
             &defaults
         ));
+    }
+
+    #[test]
+    fn who_can_use_a_key_is_told_with_what_its_terms_leave_of_it() {
+        let rules = [CallerRule {
+            uid: 1000,
+            environments: names(&["production"]),
+            teams: names(&["a"]),
+        }];
+        let usable = |permissions: &[&str], models: &[&str]| {
+            let body = KeyBody {
+                provider: "openai".into(),
+                environments: Some(names(&["production"])),
+                teams: None,
+                description: String::new(),
+                created_at: 0,
+                current: 0,
+                last_action: String::new(),
+                last_action_at: 0,
+                terms: KeyTerms {
+                    permissions: Some(names(permissions)),
+                    models: Some(names(models)),
+                    ..KeyTerms::default()
+                },
+            };
+            usable_by(&body, &rules, &Defaults::default())
+        };
+        assert_eq!(usable(&["chat"], &["gpt-4o"]).len(), 1);
+        let no_model = usable(&["chat"], &[]);
+        assert!(no_model[0].starts_with("agents of uid 1000") && no_model[1].contains("--model"));
+        let nothing = usable(&[], &["*"]);
+        assert!(
+            nothing.len() == 1 && nothing[0].starts_with("nobody: "),
+            "{nothing:?}"
+        );
     }
 
     #[test]

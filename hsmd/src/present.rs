@@ -7,13 +7,15 @@ use proto::v1::{AgentStatus, CustodianStatus, KeySummary, KeyVersion, StatusResp
 use crate::custodians::{Custodian, Standing, describe};
 use crate::daemon::Daemon;
 use crate::ledger::View;
-use crate::model::Key;
+use crate::model::{Key, KeyBody};
 use crate::policy;
 
 /// One key in a line.
 pub fn summary(daemon: &Daemon, view: &View, id: &str) -> Option<KeySummary> {
     let key = view.keys.0.get(id)?;
-    let (environments, teams) = policy::scope(&key.body, &daemon.config().defaults);
+    let defaults = &daemon.config().defaults;
+    let (environments, teams) = policy::scope(&key.body, defaults);
+    let terms = key.body.terms.in_force(defaults);
     Some(KeySummary {
         key_id: id.to_owned(),
         provider: key.body.provider.clone(),
@@ -26,6 +28,33 @@ pub fn summary(daemon: &Daemon, view: &View, id: &str) -> Option<KeySummary> {
         created_at: key.body.created_at,
         description: key.body.description.clone(),
         last_used_ms: daemon.last_used(id),
+        attributes: terms.attributes(),
+        permissions: terms.permissions,
+        models: terms.models,
+        defaulted: defaulted(&key.body),
+    })
+}
+
+/// The lists that a definition leaves to `[defaults]`.
+fn defaulted(body: &KeyBody) -> Vec<String> {
+    let lists = [
+        ("environments", &body.environments),
+        ("teams", &body.teams),
+        ("permissions", &body.terms.permissions),
+        ("models", &body.terms.models),
+    ];
+    let left_out = lists.iter().filter(|(_, list)| list.is_none());
+    left_out.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+/// A line about connected agents whose build knows no terms, if there are any.
+pub fn without_terms(daemon: &Daemon) -> Option<String> {
+    let names = daemon.agents.without_terms();
+    (!names.is_empty()).then(|| {
+        format!(
+            "agents of an older version do not keep to permissions, models and attributes: {}; upgrade them",
+            names.join(", ")
+        )
     })
 }
 
@@ -167,6 +196,8 @@ pub fn status(daemon: &Daemon) -> StatusResponse {
         denied: refused,
         default_environments: config.defaults.environments.clone(),
         default_teams: config.defaults.teams.clone(),
+        default_permissions: config.defaults.permissions.clone(),
+        default_models: config.defaults.models.clone(),
     }
 }
 
@@ -185,6 +216,7 @@ fn notes(daemon: &Daemon, view: &View) -> Vec<String> {
             view.revision
         ));
     }
+    notes.extend(without_terms(daemon));
     let config = daemon.config();
     let n = config.custodians.len();
     if 2 * usize::from(config.threshold) <= n {

@@ -56,9 +56,13 @@ fn describe(
     started: Instant,
     finished: bool,
 ) -> ChangeProgress {
-    let note = reach.unknown.map_or_else(String::new, |_| {
-        "this daemon was restarted: leases from before may live until then".to_owned()
-    });
+    let mut notes = Vec::new();
+    if reach.unknown.is_some() {
+        notes.push("this daemon was restarted: leases from before may live until then".to_owned());
+    }
+    if done.affected.is_of_terms() {
+        notes.extend(present::without_terms(daemon));
+    }
     let leases_end_ms = reach.ends.max(reach.unknown).map_or(0, |ends| {
         let left = ends.saturating_sub(clock::since_boot());
         clock::unix_ms().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
@@ -73,6 +77,6 @@ fn describe(
         elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         done: finished,
         missing_custodians: done.missing.clone(),
-        note,
+        note: notes.join("; "),
     }
 }

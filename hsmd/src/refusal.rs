@@ -17,6 +17,8 @@ pub enum Code {
     Conflict,
     /// A provider refused one of our keys; told by agents, answered to nobody.
     CredentialsRejected,
+    /// A provider's answer repeated one of our keys; likewise.
+    EchoBlocked,
     /// Fewer than t custodians answer.
     HsmUnavailable,
     /// The key or version was revoked.
@@ -44,6 +46,7 @@ impl Code {
             Code::BadRequest => "bad_request",
             Code::Conflict => "conflict",
             Code::CredentialsRejected => "upstream_credentials_rejected",
+            Code::EchoBlocked => "echo_blocked",
             Code::HsmUnavailable => "hsm_unavailable",
             Code::KeyRevoked => "key_revoked",
             Code::NotFound => "not_found",

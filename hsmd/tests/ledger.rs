@@ -90,6 +90,7 @@ fn key(id: &str) -> Change {
         current: 0,
         last_action: "added".into(),
         last_action_at: 0,
+        terms: hsmd::terms::KeyTerms::default(),
     };
     Change {
         put: vec![(Kind::Key, id.to_owned(), encode(&body))],

@@ -83,22 +83,23 @@ impl Cache {
         self.inner.refresh(&entry, wanted).await.map(drop)
     }
 
-    /// Takes a daemon at its word: ends what it forbids at once, and remembers it for grants that are on their way. Whether a lease ended.
-    pub fn hear(&self, key_id: &KeyId, word: &Word) -> bool {
-        let mut ended = false;
-        for entry in self.inner.entries_of(key_id) {
+    /// Takes a daemon at its word: ends what it forbids at once, and remembers it for grants that are on their way. What was held and ended.
+    pub fn hear(&self, key_id: &KeyId, word: &Word) -> Vec<Wanted> {
+        let mut ended = Vec::new();
+        for (wanted, entry) in self.inner.entries_of(key_id) {
             let mut state = entry.lock();
             state.word = word.clone();
+            state.heard += 1;
             if state
                 .held
                 .as_ref()
                 .is_some_and(|held| !word.keeps(&held.lease))
             {
                 state.held = None;
-                ended = true;
+                ended.push(wanted);
             }
         }
-        if ended {
+        if !ended.is_empty() {
             self.inner.changes.send_replace(());
         }
         ended
@@ -117,7 +118,7 @@ impl Cache {
                 source,
                 revision,
                 usable: false,
-                revoked: Vec::new(),
+                ..Word::default()
             };
             self.hear(id, &word);
         }
@@ -272,12 +273,12 @@ impl Inner {
         }
     }
 
-    fn entries_of(&self, key_id: &KeyId) -> Vec<Arc<Entry>> {
+    fn entries_of(&self, key_id: &KeyId) -> Vec<(Wanted, Arc<Entry>)> {
         let entries = self.lock();
         entries
             .iter()
             .filter(|(wanted, _)| wanted.key_id == *key_id)
-            .map(|(_, entry)| Arc::clone(entry))
+            .map(|(wanted, entry)| (wanted.clone(), Arc::clone(entry)))
             .collect()
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use secret::Arena;
 use tokio::sync::Semaphore;
 
-use super::{KeySource, Lease, Leasing, Wanted};
+use super::{KeySource, Lease, Leasing, Terms, Wanted};
 use crate::respond::Refusal;
 
 /// What the fake answers next: version and revision of a lease, or a refusal.
@@ -24,6 +24,7 @@ pub struct Fake {
     arena: Arena,
     ttl: Duration,
     grace: Duration,
+    terms: Arc<Mutex<Arc<Terms>>>,
 }
 
 impl Fake {
@@ -36,7 +37,13 @@ impl Fake {
             arena: Arena::new(64 * 1024).expect("a test may lock 64 KiB"),
             ttl,
             grace,
+            terms: Arc::new(Mutex::new(Arc::new(Terms::open()))),
         }
+    }
+
+    /// Grants under these terms from now on.
+    pub fn set_terms(&self, terms: Terms) {
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(terms);
     }
 
     /// Adds an answer.
@@ -76,6 +83,8 @@ impl KeySource for Fake {
                     _ => script.pop_front().expect("two or more: matched above"),
                 }
             };
+            // As of the moment when it was asked: a grant that is held back is an old one.
+            let terms = Arc::clone(&self.terms.lock().unwrap_or_else(PoisonError::into_inner));
             let _permit = self.gate.acquire().await.expect("the gate is never closed");
             let (version, revision) = answer?;
             Ok(Arc::new(Lease {
@@ -87,6 +96,7 @@ impl KeySource for Fake {
                 upstreams: Vec::new(),
                 ttl: self.ttl,
                 offline_grace: self.grace,
+                terms,
                 secret: self
                     .arena
                     .slot(16)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use custody::Upstream;
 use secret::{Arena, ArenaError, Secret};
 
-use super::{KeySource, Lease, Leasing, Wanted};
+use super::{KeySource, Lease, Leasing, Terms, Wanted};
 
 /// One key that never changes.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ impl Fixed {
             upstreams: vec![Upstream::Origin(wanted.origin.clone())],
             ttl: Duration::MAX,
             offline_grace: Duration::ZERO,
+            terms: Arc::new(Terms::open()),
             secret: slot,
         };
         Ok(Self {
@@ -48,5 +49,29 @@ impl Fixed {
 impl KeySource for Fixed {
     fn lease<'a>(&'a self, _wanted: &'a Wanted) -> Leasing<'a> {
         Box::pin(std::future::ready(Ok(Arc::clone(&self.lease))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use providers::Permission;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_development_key_is_for_everything_that_need_not_be_named() {
+        let wanted = Wanted {
+            key_id: "dev".parse().unwrap(),
+            provider: "openai".to_owned(),
+            origin: "https://api.openai.com".parse().unwrap(),
+        };
+        let arena = Arena::new(4096).unwrap();
+        let key = Secret::from(b"development".to_vec());
+        let fixed = Fixed::new(&wanted, key, &arena).unwrap();
+        let terms = Arc::clone(&fixed.lease(&wanted).await.unwrap().terms);
+        assert!(terms.allows_model("anything") && terms.allows_endpoint(Permission::Chat));
+        assert!(!terms.allows_endpoint(Permission::EphemeralKeys));
+        assert!(terms.attributes.is_empty());
     }
 }

@@ -11,12 +11,14 @@ use std::time::Duration;
 use custody::{KeyId, Origin, Upstream};
 
 use crate::respond::Refusal;
+pub use terms::Terms;
 
 pub mod cache;
 #[cfg(test)]
 pub mod fake;
 pub mod fixed;
 pub mod hsmd;
+pub mod terms;
 
 /// What a route asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +50,8 @@ pub struct Lease {
     pub ttl: Duration,
     /// How long past that while no daemon is reachable.
     pub offline_grace: Duration,
+    /// What it may be used for.
+    pub terms: Arc<Terms>,
     /// The key. Wiped when the last holder of the lease is gone.
     pub secret: secret::Slot,
 }

@@ -35,6 +35,8 @@ pub struct Script {
     pub refuse: Option<&'static str>,
     /// Change what is answered.
     pub forge: Option<fn(&mut LeaseResponse)>,
+    /// What keys may be used for; nothing is said of it, as by an older daemon, when there is none.
+    pub terms: Option<Terms>,
     /// Hold back the answers to leases, made as of now, until a permit is there.
     pub hold: Option<Arc<Semaphore>>,
     pub sessions: HashMap<Vec<u8>, Session>,
@@ -47,6 +49,16 @@ pub struct Script {
     pub results: Vec<CommandResult>,
     pub usage: Vec<KeyUsage>,
     pub outbox: Option<mpsc::Sender<Result<WatchResponse, Status>>>,
+}
+
+impl Script {
+    /// What a Watch says of the terms.
+    pub fn digest(&self) -> Vec<u8> {
+        self.terms
+            .as_ref()
+            .map(|terms| terms.digest.clone())
+            .unwrap_or_default()
+    }
 }
 
 /// One agent's session.
@@ -148,6 +160,7 @@ pub fn state(id: &str, version: u32, revoked: &[u32], usable: bool) -> KeyState 
         current_version: version,
         revoked_versions: revoked.to_vec(),
         usable,
+        terms_digest: Vec::new(),
     }
 }
 
@@ -213,6 +226,7 @@ impl Served {
             ttl_ms: request.ttl_ms,
             revision: script.revision,
             offline_grace_ms: request.offline_grace_ms,
+            terms: script.terms.clone(),
         };
         if let Some(forge) = script.forge {
             forge(&mut response);
@@ -317,6 +331,10 @@ impl Workload for Served {
                 .keys
                 .iter()
                 .map(|(id, (_, version))| state(id, *version, &[], true))
+                .map(|state| KeyState {
+                    terms_digest: script.digest(),
+                    ..state
+                })
                 .collect();
             SnapshotPart {
                 revision: script.revision,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use custody::{KeyId, Upstream};
 
+use super::Policy;
+
 /// Verbs on provider keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyVerb {
@@ -25,6 +27,8 @@ pub(crate) enum KeyVerb {
     Test(TestKey),
     /// Seal a new provider key as the next version and switch the agents to it
     Rotate(RotateKey),
+    /// Change who may use a key and for what, without sealing it again; returns when the agents have heard
+    Set(SetKey),
     /// Go back to the previous version
     Rollback {
         /// Key id
@@ -63,8 +67,7 @@ pub(crate) struct SealKey {
     /// Key id: ASCII letters, digits, `_`, `-` and `.`
     #[arg(value_parser = new_key_id)]
     pub(crate) id: KeyId,
-    /// Provider, such as openai, anthropic or gemini
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", help = provider_help())]
     pub(crate) provider: KeyId,
     /// Version: 1 for a new key, the next number for a successor
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -79,18 +82,8 @@ pub(crate) struct AddKey {
     /// Key id: ASCII letters, digits, `_`, `-` and `.`
     #[arg(value_parser = new_key_id)]
     pub(crate) id: KeyId,
-    /// Provider, such as openai, anthropic or gemini
-    #[arg(long, value_name = "P", required_unless_present = "sealed")]
+    #[arg(long, value_name = "P", required_unless_present = "sealed", help = provider_help())]
     pub(crate) provider: Option<KeyId>,
-    /// An environment whose agents may use the key (repeatable; `*` for all) [default: the daemon's]
-    #[arg(long = "environment", value_name = "E")]
-    pub(crate) environments: Vec<String>,
-    /// A team whose agents may use the key (repeatable; `*` for all) [default: the daemon's]
-    #[arg(long = "team", value_name = "T")]
-    pub(crate) teams: Vec<String>,
-    /// What the key is for
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) description: Option<String>,
     /// Submit what `tacit key seal` wrote (`-` for stdin) instead of sealing now
     #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "from_file", "upstreams", "receipt"])]
     pub(crate) sealed: Option<PathBuf>,
@@ -102,7 +95,37 @@ pub(crate) struct AddKey {
     pub(crate) no_test: bool,
     #[command(flatten)]
     pub(crate) material: Material,
+    #[command(flatten)]
+    pub(crate) policy: Policy,
 }
+
+/// `tacit key set`.
+#[derive(Debug, Args)]
+pub(crate) struct SetKey {
+    /// Key id
+    pub(crate) id: KeyId,
+    /// Take a list back to the daemon's [defaults], or an attribute away (repeatable)
+    #[arg(long, value_name = "WHAT", value_parser = RESETTABLE)]
+    pub(crate) reset: Vec<String>,
+    /// Return at once, without waiting for the agents
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) policy: Policy,
+}
+
+/// What `key set --reset` knows.
+const RESETTABLE: [&str; 9] = [
+    "environments",
+    "teams",
+    "permissions",
+    "models",
+    "organization",
+    "project",
+    "location",
+    "resource",
+    "region",
+];
 
 /// `tacit key rotate`.
 #[derive(Debug, Args)]
@@ -187,6 +210,15 @@ pub(crate) struct DestroyKey {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// Names every provider of the table, so that none is sealed under a name that no route will ever ask for.
+fn provider_help() -> String {
+    let known: Vec<_> = providers::all().iter().map(|one| one.name).collect();
+    format!(
+        "Provider: {}; or a name of your own, then with --upstream",
+        known.join(", ")
+    )
 }
 
 /// Whether a name stays a name where scripts put it: as a file, or as an argument.

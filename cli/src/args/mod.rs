@@ -1,6 +1,7 @@
 //! The command line as types: what is accepted, and the help that says so. No secret is ever an argument.
 
 mod key;
+mod policy;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,9 +9,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use key::{
-    AddKey, DestroyKey, KeyVerb, Material, RevokeKey, RotateKey, SealKey, TestKey, VerifyKey,
-    is_tame,
+    AddKey, DestroyKey, KeyVerb, Material, RevokeKey, RotateKey, SealKey, SetKey, TestKey,
+    VerifyKey, is_tame,
 };
+pub(crate) use policy::Policy;
 
 /// Hold LLM provider keys as shares in HSM tokens; let workloads use keys that they never see.
 #[derive(Debug, Parser)]

@@ -23,6 +23,10 @@ fn every_verb_of_the_contract_parses() {
         "tacit key seal k --provider openai --version 3",
         "tacit key add k --provider openai --environment production --team a --team b --upstream *",
         "tacit key add k --sealed f --allow-missing --no-test",
+        "tacit key add k --provider openai --permission chat --permission * --model gpt-4o --model ft:x --project p",
+        "tacit key add k --sealed f --organization o --location l --resource r --region r",
+        "tacit key set k --permission ephemeral-keys --model * --environment e --team t --description d --no-wait",
+        "tacit key set k --reset models --reset project",
         "tacit key list --output json",
         "tacit key show k",
         "tacit key verify k --version 2 --receipt r --nonce 00 --statement-out s",
@@ -57,6 +61,12 @@ fn near_misses_are_refused() {
         "tacit key add k --sealed f --provider openai",
         "tacit key add k --sealed f --from-file g",
         "tacit key add k --provider openai sk-proj-as-an-argument",
+        "tacit key add k --provider openai --permission everything",
+        "tacit key set --model m",
+        "tacit key set k --reset description",
+        "tacit key set k --reset gpt-4o",
+        "tacit key set k --provider openai",
+        "tacit key set k --upstream *",
         "tacit key seal k --provider openai --version 0",
         "tacit key seal k --provider openai --secret x",
         "tacit run",
@@ -74,6 +84,41 @@ fn near_misses_are_refused() {
     ] {
         assert!(parse(line).is_err(), "{line}");
     }
+}
+
+#[test]
+fn the_help_names_every_provider_and_every_permission() {
+    let help = |line: &str| {
+        let error = parse(line).expect_err("help is an error to clap");
+        error
+            .to_string()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let add = help("tacit key add --help");
+    for provider in providers::all() {
+        assert!(add.contains(provider.name), "{}: {add}", provider.name);
+    }
+    let set = help("tacit key set --help");
+    for permission in providers::Permission::ALL {
+        assert!(set.contains(permission.name()), "{permission:?}: {set}");
+    }
+}
+
+#[test]
+fn the_empty_word_is_a_value() {
+    let line = [
+        "tacit",
+        "key",
+        "set",
+        "k",
+        "--model",
+        "",
+        "--permission",
+        "",
+    ];
+    assert!(Cli::try_parse_from(line).is_ok());
 }
 
 #[test]

@@ -255,6 +255,17 @@ mod tests {
             file["defaults"]["environments"][0].as_str(),
             Some("development")
         );
+        assert_eq!(file["defaults"]["models"][0].as_str(), Some("*"));
+        let permissions = file["defaults"]["permissions"].as_array().expect("a list");
+        let permissions: Vec<_> = permissions.iter().filter_map(Value::as_str).collect();
+        for wide in [
+            "chat", "models", "files", "images", "audio", "batches", "realtime",
+        ] {
+            assert!(permissions.contains(&wide), "{wide}");
+        }
+        for named in ["ephemeral-keys", "mcp"] {
+            assert!(!permissions.contains(&named), "{named} is in no default");
+        }
         assert_eq!(file["custodian"].as_array().map(Vec::len), Some(3));
         assert_eq!(
             file["custodian"][1]["token_label"].as_str(),

@@ -1,10 +1,11 @@
 //! `tacit key add`: seal here, submit there, say who can use the key now, and have those try it who are connected.
 
 use custody::{SealedKey, Trust, sha256};
-use proto::v1::{AddKeyRequest, AddKeyResponse, KeyPolicy, StringList};
+use proto::v1::{AddKeyRequest, AddKeyResponse};
 use serde_json::json;
 
 use super::consent::{self, Typed};
+use super::policy;
 use super::seal::{self, Order, WrittenReceipt};
 use super::show::summary_json;
 use super::try_key;
@@ -29,7 +30,7 @@ pub(super) async fn run(options: AddKey, paths: &Paths, output: &Output) -> Answ
     };
     let request = AddKeyRequest {
         sealed: sealed.encode(),
-        policy: Some(policy(&options)),
+        policy: Some(policy::to_wire(&options.policy)),
         allow_missing: options.allow_missing,
     };
     match unary(daemon.admin.add_key(request)).await {
@@ -75,20 +76,6 @@ async fn seal_now(
     };
     consent::settle(&order, typed, paths, output)?;
     seal::seal(&order, &options.material, trust, paths, output)
-}
-
-/// A list that was not given stays absent: the daemon's `[defaults]` decide, and an empty one would mean nobody.
-fn policy(options: &AddKey) -> KeyPolicy {
-    let given = |values: &[String]| {
-        (!values.is_empty()).then(|| StringList {
-            values: values.to_vec(),
-        })
-    };
-    KeyPolicy {
-        environments: given(&options.environments),
-        teams: given(&options.teams),
-        description: options.description.clone().unwrap_or_default(),
-    }
 }
 
 fn tell(response: &AddKeyResponse, sealed: &SealedKey, output: &Output) {

@@ -1,4 +1,5 @@
-//! Changes that agents must follow, and how far each has reached them: roll back, revoke; `rotate` seals first.
+//! Changes that agents must follow, and how far each has reached them: roll back, revoke; `rotate` seals first, and
+//! `set` says what a key is for.
 
 use std::time::Duration;
 

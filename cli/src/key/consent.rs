@@ -3,9 +3,9 @@
 //! The sealer's signature is what custodians and agents believe. A daemon that lies about its defaults, or about what
 //! the version in use says, must not get its own origin signed that way.
 
-use custody::{Header, Origin, Upstream};
+use custody::{Header, Upstream};
 
-use super::seal::Order;
+use super::seal::{self, Order};
 use crate::config::Paths;
 use crate::dev;
 use crate::output::{Output, list};
@@ -78,7 +78,7 @@ fn sentence(key_id: &str, version: u32, provider: &str, upstreams: &[Upstream]) 
 
 /// Whether this is the origin that the providers' table has, and nothing else.
 fn is_own(provider: &str, upstreams: &[Upstream]) -> bool {
-    let own = providers::find(provider).and_then(|one| one.default_origin.parse::<Origin>().ok());
+    let own = providers::find(provider).and_then(seal::own_origin);
     own.is_some_and(|own| *upstreams == [Upstream::Origin(own)])
 }
 

@@ -4,6 +4,7 @@ mod add;
 mod change;
 mod consent;
 mod destroy;
+mod policy;
 mod rotate;
 mod saved;
 mod seal;
@@ -27,6 +28,7 @@ pub(crate) async fn run(verb: KeyVerb, paths: &Paths, output: &Output) -> Answer
         KeyVerb::Rollback { id, no_wait } => change::rollback(&id, no_wait, paths, output).await,
         KeyVerb::Rotate(options) => rotate::run(options, paths, output).await,
         KeyVerb::Seal(options) => seal::run(options, paths, output),
+        KeyVerb::Set(options) => policy::set(options, paths, output).await,
         KeyVerb::Show { id } => show::one(&id, paths, output).await,
         KeyVerb::Test(options) => try_key::run(options, paths, output).await,
         KeyVerb::Verify(options) => verify::run(options, paths, output).await,

@@ -132,6 +132,14 @@ fn write_receipt(
     Ok(WrittenReceipt(path.map(Path::to_owned)))
 }
 
+/// Where keys of a provider go when nothing else is said; nowhere, where each customer has an origin of their own.
+pub(super) fn own_origin(provider: &providers::Provider) -> Option<Origin> {
+    provider.default_origin.map(|text| {
+        text.parse()
+            .expect("a test of the providers' table holds that origins parse")
+    })
+}
+
 /// Origins of a key: those asked for, else the provider's own and the daemon's `[defaults] upstreams`.
 pub(super) fn upstreams(
     provider: &str,
@@ -153,10 +161,11 @@ pub(super) fn upstreams(
                 known.join(", ")
             ))
         })?;
-        let own: Origin = own
-            .default_origin
-            .parse()
-            .expect("a test of the providers' table holds that origins parse");
+        let own = own_origin(own).ok_or_else(|| {
+            Usage(format!(
+                "every customer of {provider} has an origin of their own there; name yours: --upstream https://HOST"
+            ))
+        })?;
         add(Upstream::Origin(own));
         for default in defaults {
             add(default
@@ -237,9 +246,17 @@ mod tests {
     }
 
     #[test]
-    fn every_known_provider_has_an_origin_that_parses() {
+    fn a_known_provider_has_one_origin_that_parses_or_asks_for_it() {
         for provider in providers::all() {
-            assert_eq!(texts(provider.name, &[], &[]).expect("known").len(), 1);
+            match texts(provider.name, &[], &[]) {
+                Ok(own) => assert_eq!(own.len(), 1, "{}", provider.name),
+                Err(error) => {
+                    assert!(error.is::<Usage>(), "{}", provider.name);
+                    assert!(error.to_string().contains("--upstream https://"), "{error}");
+                }
+            }
+            let own = ["https://acme.example"];
+            assert_eq!(texts(provider.name, &own, &["*"]).expect("named"), own);
         }
     }
 }

@@ -79,6 +79,29 @@ fn scope(key: &KeySummary) -> String {
     format!("{} / {}", part(&key.environments), part(&key.teams))
 }
 
+/// What a key is for; an empty list is nothing, and what the daemon's `[defaults]` fill in may change with them.
+fn terms(key: &KeySummary, name: &str, list: &[String]) -> String {
+    let mut text = match list {
+        [] => "none".to_owned(),
+        list => join(list),
+    };
+    if key.defaulted.iter().any(|one| one == name) {
+        text += " (default)";
+    }
+    text
+}
+
+fn pinned(key: &KeySummary) -> String {
+    let pairs = key.attributes.iter();
+    let pairs: Vec<_> = pairs
+        .map(|one| format!("{} {}", one.name, one.value))
+        .collect();
+    match pairs.as_slice() {
+        [] => "nothing".to_owned(),
+        pairs => join(pairs),
+    }
+}
+
 fn render_one(key: &KeySummary, versions: &[KeyVersion], usable_by: &[String]) -> String {
     let last_used = i64::try_from(key.last_used_ms / 1000).unwrap_or(i64::MAX);
     let mut text = fields(&[
@@ -87,6 +110,9 @@ fn render_one(key: &KeySummary, versions: &[KeyVersion], usable_by: &[String]) -
         ("state", key.state.clone()),
         ("version in use", key.current_version.to_string()),
         ("scope", scope(key)),
+        ("permissions", terms(key, "permissions", &key.permissions)),
+        ("models", terms(key, "models", &key.models)),
+        ("pinned to", pinned(key)),
         ("description", key.description.clone()),
         ("created", moment(key.created_at)),
         (
@@ -138,11 +164,17 @@ fn version_fields(version: &KeyVersion) -> Vec<(&'static str, String)> {
 
 /// A key for scripts; the names are those of the contract.
 pub(super) fn summary_json(key: &KeySummary) -> Value {
+    let attributes = key.attributes.iter();
+    let attributes: serde_json::Map<_, _> = attributes
+        .map(|one| (one.name.clone(), Value::from(one.value.as_str())))
+        .collect();
     json!({
         "key_id": key.key_id, "provider": key.provider, "current_version": key.current_version,
         "state": key.state, "last_action": key.last_action, "last_action_at": key.last_action_at,
         "environments": key.environments, "teams": key.teams, "created_at": key.created_at,
         "description": key.description, "last_used_ms": key.last_used_ms,
+        "permissions": key.permissions, "models": key.models, "attributes": attributes,
+        "defaulted": key.defaulted,
     })
 }
 
@@ -197,6 +229,37 @@ mod tests {
             ..key()
         };
         assert_eq!(scope(&nobody), "nobody / *");
+    }
+
+    #[test]
+    fn what_a_key_is_for_is_shown_and_what_comes_from_the_daemon_is_marked() {
+        let of = |name: &str, value: &str| proto::v1::Attribute {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        let own = KeySummary {
+            permissions: vec!["chat".to_owned(), "files".to_owned()],
+            models: Vec::new(),
+            attributes: vec![of("organization", "org-1"), of("project", "proj_1")],
+            defaulted: vec!["permissions".to_owned()],
+            ..key()
+        };
+        let text = render_one(&own, &[], &[]);
+        let line = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name));
+            line.unwrap_or_default()
+                .split_whitespace()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(line("permissions"), "chat, files (default)");
+        assert_eq!(line("models"), "none");
+        assert_eq!(line("pinned to"), "to organization org-1, project proj_1");
+        let json = summary_json(&own);
+        assert_eq!(json["attributes"]["project"], "proj_1");
+        assert_eq!(json["defaulted"], json!(["permissions"]));
+        assert_eq!(json["models"], json!([]));
     }
 
     #[test]

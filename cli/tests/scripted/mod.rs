@@ -36,6 +36,8 @@ pub struct Script {
     pub known: ShowKeyResponse,
     /// What `RotateKey` was given.
     pub rotated: Arc<Mutex<Vec<RotateKeyRequest>>>,
+    /// What `SetKey` was given.
+    pub set: Arc<Mutex<Vec<SetKeyRequest>>>,
     /// Who is connected.
     pub agents: Vec<AgentStatus>,
     /// What their tries of a key came to.
@@ -64,6 +66,7 @@ impl Admin for Script {
     type RotateKeyStream = Progress;
     type RollbackKeyStream = Progress;
     type RevokeKeyStream = Progress;
+    type SetKeyStream = Progress;
 
     async fn status(
         &self,
@@ -104,6 +107,12 @@ impl Admin for Script {
         request: Request<RotateKeyRequest>,
     ) -> Result<Response<Progress>, Status> {
         self.rotated.lock().unwrap().push(request.into_inner());
+        let messages: Vec<_> = self.progress.iter().cloned().map(Ok).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+    }
+
+    async fn set_key(&self, request: Request<SetKeyRequest>) -> Result<Response<Progress>, Status> {
+        self.set.lock().unwrap().push(request.into_inner());
         let messages: Vec<_> = self.progress.iter().cloned().map(Ok).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
     }

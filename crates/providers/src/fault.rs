@@ -14,6 +14,14 @@ pub enum UpstreamFault {
     AuthBad,
     /// The key is good but may not do this: the app's business, relay it.
     AuthScope,
+    /// The account's money or quota is used up: another key may still have some, the same one will not soon.
+    Quota,
+    /// Too many requests for now.
+    Rate,
+    /// The provider cannot serve anybody just now.
+    Overloaded,
+    /// Another failure on the provider's side.
+    Server,
     /// Anything else: relay it.
     Other,
 }
@@ -49,6 +57,13 @@ impl Family {
         }
         // What is left of 403 is a region, model or organisation limit: the key itself was accepted.
         if status == 403 { AuthScope } else { Other }
+    }
+}
+
+impl crate::Api {
+    /// Classifies an upstream error by its status and (bounded) body.
+    pub fn classify(self, status: u16, body: &[u8]) -> UpstreamFault {
+        self.family().classify(status, body)
     }
 }
 

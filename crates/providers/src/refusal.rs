@@ -9,7 +9,7 @@ impl Family {
     pub fn refusal(self, status: u16, code: &str, message: &str, request_id: &str) -> String {
         let (code, message, request_id) = (Json(code), Json(message), Json(request_id));
         match self {
-            Self::Openai => {
+            Self::Openai | Self::Azure => {
                 let kind = openai_type(status);
                 format!(
                     r#"{{"error":{{"message":{message},"type":"{kind}","param":null,"code":{code}}}}}"#
@@ -21,13 +21,27 @@ impl Family {
                     r#"{{"type":"error","error":{{"type":"{kind}","message":{message}}},"request_id":{request_id}}}"#
                 )
             }
-            Self::Gemini => {
+            Self::Bedrock | Self::Cohere => format!(r#"{{"message":{message}}}"#),
+            Self::Gemini | Self::Vertex => {
                 let name = google_status(status);
                 format!(
                     r#"{{"error":{{"code":{status},"message":{message},"status":"{name}","details":[{{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":{code},"domain":"tacit"}}]}}}}"#
                 )
             }
         }
+    }
+}
+
+impl crate::Api {
+    /// The body of a refusal in this API's own envelope. Always `application/json`.
+    pub fn refusal(self, status: u16, code: &str, message: &str, request_id: &str) -> String {
+        self.family().refusal(status, code, message, request_id)
+    }
+
+    /// Headers that belong to a refusal with this status: Bedrock's SDKs read the error's name from one.
+    pub fn refusal_headers(self, status: u16) -> &'static [(&'static str, &'static str)] {
+        let _ = status;
+        &[]
     }
 }
 

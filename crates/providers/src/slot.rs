@@ -26,12 +26,16 @@ impl Family {
     /// the one that works with old and new API versions alike, so that is what leaves, whichever the app used.
     pub fn slot(self, path: &str) -> Slot {
         match self {
-            Self::Openai => BEARER,
+            Self::Openai | Self::Bedrock | Self::Cohere | Self::Vertex => BEARER,
+            Self::Azure => Slot {
+                header: "api-key",
+                prefix: "",
+            },
             Self::Anthropic => Slot {
                 header: "x-api-key",
                 prefix: "",
             },
-            Self::Gemini if crate::endpoint::gemini_compat(path).is_some() => BEARER,
+            Self::Gemini if gemini_compat(path) => BEARER,
             Self::Gemini => Slot {
                 header: "x-goog-api-key",
                 prefix: "",
@@ -58,6 +62,29 @@ impl Family {
         ALWAYS.iter().any(|n| name.eq_ignore_ascii_case(n))
             || (self != Self::Openai && OPENAI_ONLY.iter().any(|n| name.eq_ignore_ascii_case(n)))
     }
+}
+
+impl crate::Api {
+    /// The slot for a request to `path` (as sent upstream, without the query).
+    pub fn slot(self, path: &str) -> Slot {
+        self.family().slot(path)
+    }
+
+    /// Whether a request header is dropped on its way upstream although it is no credential slot.
+    pub fn drops_header(self, name: &str) -> bool {
+        self.family().drops_header(name)
+    }
+
+    /// Headers that every request gets, whatever the app sent under these names.
+    pub fn adds_headers(self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+}
+
+/// Whether a path is of Gemini's OpenAI-compatible layer, `/v1beta/openai/…`.
+fn gemini_compat(path: &str) -> bool {
+    let mut segments = path.split('/').skip(2);
+    segments.next() == Some("openai")
 }
 
 /// Whether a header of this name can carry a credential for any provider. Compared without regard to case.

@@ -9,17 +9,17 @@ use proto::v1::{
     AddKeyRequest, AddKeyResponse, ChangeProgress, DestroyKeyRequest, DestroyKeyResponse,
     ListAgentsRequest, ListAgentsResponse, ListCustodiansRequest, ListCustodiansResponse,
     ListKeysRequest, ListKeysResponse, ReloadAgentRequest, ReloadAgentResponse, RevokeKeyRequest,
-    RollbackKeyRequest, RotateKeyRequest, ShowKeyRequest, ShowKeyResponse, StatusRequest,
-    StatusResponse, StringList, TestKeyRequest, TestKeyResponse, UnlatchCustodianRequest,
+    RollbackKeyRequest, RotateKeyRequest, SetKeyRequest, ShowKeyRequest, ShowKeyResponse,
+    StatusRequest, StatusResponse, TestKeyRequest, TestKeyResponse, UnlatchCustodianRequest,
     UnlatchCustodianResponse, VerifyKeyRequest, VerifyKeyResponse,
 };
 use tonic::{Request, Response, Status};
 
-use super::{asker, operator};
+use super::{asker, definition, operator};
 use crate::agents::Addressee;
 use crate::audit::{Category, Event};
 use crate::daemon::Daemon;
-use crate::keys::{self, Policy};
+use crate::keys;
 use crate::refusal::{Code, Refusal};
 use crate::{policy, present, progress, verify};
 
@@ -60,7 +60,10 @@ impl AdminService {
             let result = match result {
                 Ok(answer) => Ok(answer),
                 Err(refusal) => {
-                    let category = Category::SecretManagement;
+                    let category = match action {
+                        "key.set" => Category::Policy,
+                        _ => Category::SecretManagement,
+                    };
                     let key = key.as_deref();
                     Err(daemon.refused(category, action, &asker, key, refusal).await)
                 }
@@ -142,6 +145,7 @@ about! {
     RevokeKeyRequest: |request| Some(request.key_id.clone()),
     RollbackKeyRequest: |request| Some(request.key_id.clone()),
     RotateKeyRequest: |request| sealed_key(&request.sealed),
+    SetKeyRequest: |request| Some(request.key_id.clone()),
     ShowKeyRequest: |request| Some(request.key_id.clone()),
     StatusRequest: |_| None,
     TestKeyRequest: |request| Some(request.key_id.clone()),
@@ -151,42 +155,6 @@ about! {
 
 type ProgressStream = Pin<Box<dyn Stream<Item = Result<ChangeProgress, Status>> + Send>>;
 
-fn names(list: StringList) -> Result<Vec<String>, Refusal> {
-    let fits = |name: &String| name == "*" || name.parse::<custody::KeyId>().is_ok();
-    if list.values.len() <= 64 && list.values.iter().all(fits) {
-        return Ok(list.values);
-    }
-    Err(Refusal::new(
-        Code::BadRequest,
-        "environments and teams are at most 64 names of letters, digits, '_', '-' and '.', or '*'",
-    ))
-}
-
-fn policy_of(given: Option<proto::v1::KeyPolicy>) -> Result<Policy, Refusal> {
-    let given = given.unwrap_or_default();
-    if given.description.len() > 1024 || given.description.chars().any(char::is_control) {
-        return Err(Refusal::new(
-            Code::BadRequest,
-            "a description is one line of at most 1024 bytes",
-        ));
-    }
-    Ok(Policy {
-        environments: given.environments.map(names).transpose()?,
-        teams: given.teams.map(names).transpose()?,
-        description: given.description,
-    })
-}
-
-fn reason(given: &str) -> Result<String, Refusal> {
-    if given.len() > 1024 || given.chars().any(char::is_control) {
-        return Err(Refusal::new(
-            Code::BadRequest,
-            "a reason is one line of at most 1024 bytes",
-        ));
-    }
-    Ok(given.to_owned())
-}
-
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn add_key(
@@ -194,12 +162,12 @@ impl Admin for AdminService {
         request: Request<AddKeyRequest>,
     ) -> Result<Response<AddKeyResponse>, Status> {
         self.answer("key.add", request, |daemon, actor, request| async move {
-            let policy = policy_of(request.policy)?;
+            let definition = definition::definition(request.policy)?;
             let done = keys::add(
                 &daemon,
                 &actor,
                 &request.sealed,
-                policy,
+                definition,
                 request.allow_missing,
             )
             .await?;
@@ -293,6 +261,26 @@ impl Admin for AdminService {
         .await
     }
 
+    type SetKeyStream = ProgressStream;
+
+    async fn set_key(
+        &self,
+        request: Request<SetKeyRequest>,
+    ) -> Result<Response<ProgressStream>, Status> {
+        let no_wait = request.get_ref().no_wait;
+        self.stream(
+            "key.set",
+            request,
+            no_wait,
+            |daemon, actor, request| async move {
+                let key_id = request.key_id.clone();
+                let amendment = definition::amendment(request)?;
+                crate::definition::set(&daemon, &actor, &key_id, &amendment).await
+            },
+        )
+        .await
+    }
+
     type RollbackKeyStream = ProgressStream;
 
     async fn rollback_key(
@@ -323,7 +311,7 @@ impl Admin for AdminService {
             request,
             no_wait,
             |daemon, actor, request| async move {
-                let why = reason(&request.reason)?;
+                let why = definition::line(&request.reason, "reason")?;
                 keys::revoke(
                     &daemon,
                     &actor,
@@ -346,7 +334,7 @@ impl Admin for AdminService {
             "key.destroy",
             request,
             |daemon, actor, request| async move {
-                let why = reason(&request.reason)?;
+                let why = definition::line(&request.reason, "reason")?;
                 let (done, destroyed_versions) =
                     keys::destroy(&daemon, &actor, &request.key_id, request.version, &why).await?;
                 Ok(DestroyKeyResponse {

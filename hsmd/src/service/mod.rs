@@ -1,6 +1,8 @@
 //! The only room with tonic types: decode, find the caller, ask the rooms, encode.
 
 mod admin;
+mod definition;
+mod usage;
 mod watch;
 mod workload;
 
@@ -33,7 +35,9 @@ impl From<Refusal> for Status {
             Code::StoreRefused | Code::Internal => Grpc::Internal,
             Code::AuditUnavailable | Code::HsmUnavailable => Grpc::Unavailable,
             Code::BadRequest => Grpc::InvalidArgument,
-            Code::Conflict | Code::CredentialsRejected => Grpc::FailedPrecondition,
+            Code::Conflict | Code::CredentialsRejected | Code::EchoBlocked => {
+                Grpc::FailedPrecondition
+            }
             Code::KeyRevoked | Code::PermissionDenied | Code::UpstreamNotAllowed => {
                 Grpc::PermissionDenied
             }

@@ -22,7 +22,7 @@ use crate::refused::Asker;
 
 /// Messages that may wait for a slow agent; a change that does not fit waits for room, and so do its successors.
 const QUEUE: usize = 16;
-/// Keys in one message: 64 states of at most 700 bytes stay under the message bound.
+/// Keys in one message: 64 states of at most 750 bytes stay under the message bound.
 const PART: usize = 64;
 /// A sign of life, so that both sides notice a dead peer.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -111,7 +111,8 @@ async fn follow(
                 let now = visible(daemon, caller, &view);
                 let keys = differences(&told, &now);
                 told = now;
-                Told::Change(Change { revision: view.revision, keys })
+                if send_changes(to, view.revision, &keys).await.is_err() { return Ok(()) }
+                continue
             }
             command = commands.recv() => match command {
                 Some(command) => Told::Command(command),
@@ -207,6 +208,7 @@ fn visible(daemon: &Daemon, caller: &Caller, view: &View) -> BTreeMap<String, Ke
             current_version: current.unwrap_or(0),
             revoked_versions: revoked.collect(),
             usable: current.is_some(),
+            terms_digest: key.body.terms.in_force(&config.defaults).digest().to_vec(),
         };
         (id.clone(), state)
     })
@@ -231,6 +233,26 @@ fn differences(
             ..state.clone()
         });
     changed.chain(gone).collect()
+}
+
+/// What changed, in parts; one part, and be it empty, says which revision is in force.
+async fn send_changes(
+    to: &Out,
+    revision: u64,
+    keys: &[KeyState],
+) -> Result<(), mpsc::error::SendError<Result<WatchResponse, Status>>> {
+    let mut parts: Vec<&[KeyState]> = keys.chunks(PART).collect();
+    if parts.is_empty() {
+        parts.push(&[]);
+    }
+    for keys in parts {
+        let keys = keys.to_vec();
+        to.send(Ok(WatchResponse {
+            kind: Some(Told::Change(Change { revision, keys })),
+        }))
+        .await?;
+    }
+    Ok(())
 }
 
 async fn send_snapshot(

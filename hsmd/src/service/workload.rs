@@ -11,23 +11,17 @@ use proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{asker, caller, watch};
+use super::{asker, caller, usage, watch};
 use crate::agents::{IDLE, Introduction};
 use crate::audit::{Category, Event};
 use crate::custodians::SessionSeed;
 use crate::daemon::Daemon;
-use crate::policy::{self, Caller};
+use crate::policy::Caller;
 use crate::refusal::{Code, Refusal};
-use crate::refused::Asker;
 use crate::{leases, random_id};
 
 /// Key ids that one agent may announce.
 const KEY_IDS_MAX: usize = 256;
-
-/// Rejections that one report may count: a counter that an agent could make jump is no measure.
-const REJECTIONS_MAX: u64 = 10_000;
-/// Rows that one report may have.
-const USAGE_ROWS_MAX: usize = 256;
 
 /// The service.
 pub struct WorkloadService {
@@ -113,7 +107,7 @@ impl Workload for WorkloadService {
             let mut accepted = 0;
             // A stream that breaks ends the report; what came before it counts.
             while let Ok(Some(report)) = stream.message().await {
-                accepted += note_usage(&self.daemon, &caller, &report).await?;
+                accepted += usage::note(&self.daemon, &caller, &report).await?;
             }
             Ok(accepted)
         };
@@ -190,6 +184,7 @@ async fn open_session(
         version: request.agent_version,
         instance,
         key_ids: request.key_ids,
+        keeps_terms: request.keeps_terms,
     };
     daemon.agents.opened(seed, caller, hello)?;
     Ok(OpenSessionResponse {
@@ -205,54 +200,4 @@ async fn open_session(
         idle_seconds: u32::try_from(IDLE.as_secs()).unwrap_or(u32::MAX),
         daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
-}
-
-/// Notes a report; entries for keys that the caller may not use are dropped.
-async fn note_usage(
-    daemon: &Daemon,
-    caller: &Caller,
-    report: &ReportUsageRequest,
-) -> Result<u64, Refusal> {
-    let session: [u8; 16] = report
-        .session_id
-        .as_slice()
-        .try_into()
-        .map_err(|_| Refusal::new(Code::BadRequest, "session_id has 16 bytes"))?;
-    daemon.agents.seed(&session, caller)?;
-    let view = daemon.ledger()?.view();
-    let config = daemon.config();
-    let mut accepted = 0;
-    for usage in report.usage.iter().take(USAGE_ROWS_MAX) {
-        let allowed = view
-            .keys
-            .0
-            .get(&usage.key_id)
-            .is_some_and(|key| policy::may_use(caller, &key.body, &config.defaults));
-        if !allowed {
-            continue;
-        }
-        accepted += 1;
-        daemon.note_used(&usage.key_id, usage.last_used_ms);
-        if usage.credentials_rejected > 0 {
-            daemon
-                .metrics
-                .credentials_rejected
-                .with_label_values(&[&usage.key_id])
-                .inc_by(usage.credentials_rejected.min(REJECTIONS_MAX));
-            tracing::warn!(key = %usage.key_id, version = usage.version, times = usage.credentials_rejected, "the provider refuses this key: rotate it");
-            // By the door of refusals, which bounds how many lines one agent can cause.
-            let asker = Asker {
-                uid: caller.uid,
-                actor: caller.actor(),
-            };
-            let text = format!("version {}: the provider refused the key", usage.version);
-            let refusal = Refusal::new(Code::CredentialsRejected, text);
-            let key = Some(usage.key_id.as_str());
-            let noted = daemon.refused(Category::Inference, "key.rejected", &asker, key, refusal);
-            if noted.await.code == Code::AuditUnavailable {
-                tracing::error!("a rejected key could not be audited");
-            }
-        }
-    }
-    Ok(accepted)
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::word::Word;
+use super::word::{Asked, Word};
 use crate::keys::Lease;
 use crate::respond::Refusal;
 
@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) failure: Option<(Duration, Refusal)>,
     /// The last that was heard about the key. Grants that it forbids crossed with it on the way.
     pub(super) word: Word,
+    /// How often something was heard.
+    pub(super) heard: u64,
 }
 
 #[derive(Clone)]
@@ -35,6 +37,23 @@ pub(super) struct Held {
 impl Entry {
     pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often something was heard of the key until now.
+    pub(super) fn heard(&self) -> u64 {
+        self.lock().heard
+    }
+}
+
+impl State {
+    /// Whether the last word lets in a lease that was asked for when `heard` words had been heard.
+    pub(super) fn admits(&self, lease: &Lease, heard: u64) -> bool {
+        let asked = if heard == self.heard {
+            Asked::Since
+        } else {
+            Asked::Before
+        };
+        self.word.admits(lease, asked)
     }
 }
 

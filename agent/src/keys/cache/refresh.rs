@@ -10,7 +10,7 @@ use crate::respond::{Code, Refusal};
 /// How long a grant may take. Tokens answer within milliseconds; a network HSM in trouble must not hold the app for longer.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A grant that was overtaken by a revoke or rotation more often than can be chance.
+/// A grant that was overtaken by a revoke, a rotation or other terms more often than can be chance.
 const OVERTAKEN: Refusal = Refusal::new(
     Code::HsmUnavailable,
     "the key is changing right now; try again",
@@ -36,8 +36,9 @@ impl Inner {
     ) -> Result<Arc<Lease>, Refusal> {
         // Two rounds: a grant that a change overtook is asked for once more.
         for _ in 0..2 {
+            let heard = entry.heard();
             let lease = self.grant(wanted).await?;
-            if entry.lock().word.admits(&lease) {
+            if entry.lock().admits(&lease, heard) {
                 return Ok(lease);
             }
         }
@@ -52,9 +53,10 @@ impl Inner {
     ) -> Result<Arc<Lease>, Refusal> {
         // Two rounds, as above.
         for _ in 0..2 {
+            let heard = entry.heard();
             let granted = self.grant(wanted).await;
             // The word is looked at and the lease is put down under one lock: whatever is said later finds it there.
-            if let Some(result) = self.install(&mut entry.lock(), granted) {
+            if let Some(result) = self.install(&mut entry.lock(), granted, heard) {
                 return result;
             }
         }
@@ -66,12 +68,13 @@ impl Inner {
         &self,
         state: &mut State,
         granted: Result<Arc<Lease>, Refusal>,
+        heard: u64,
     ) -> Option<Result<Arc<Lease>, Refusal>> {
         let now = self.clock.now();
         let before = state.held.as_ref().map(|held| held.lease.version);
         state.attempts += 1;
         let result = match granted {
-            Ok(lease) if !state.word.admits(&lease) => {
+            Ok(lease) if !state.admits(&lease, heard) => {
                 state.failure = Some((now, OVERTAKEN));
                 None
             }

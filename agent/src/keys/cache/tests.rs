@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::FakeClock;
+use crate::keys::Terms;
 use crate::keys::fake::Fake;
 
 const TTL: Duration = Duration::from_secs(100);
@@ -48,8 +49,42 @@ impl Set {
             revision,
             usable: true,
             revoked: versions.to_vec(),
+            ..Word::default()
         };
-        self.cache.hear(&self.wanted.key_id, &word)
+        self.hear(&word)
+    }
+
+    /// Takes a daemon at its word; whether a lease ended.
+    fn hear(&self, word: &Word) -> bool {
+        let ended = self.cache.hear(&self.wanted.key_id, word);
+        assert!(ended.iter().all(|wanted| *wanted == self.wanted));
+        !ended.is_empty()
+    }
+
+    /// Grants on these terms from now on.
+    fn grants_on(&self, digest: u8) {
+        self.fake.set_terms(Terms {
+            digest: Some([digest; 32]),
+            ..Terms::open()
+        });
+    }
+
+    /// Says that the key is for that now.
+    fn terms(&self, revision: u64, digest: u8) -> bool {
+        self.hear(&Word {
+            revision,
+            terms: Some([digest; 32]),
+            ..Word::default()
+        })
+    }
+
+    /// The terms of the lease that is had now.
+    async fn had(&self) -> Result<Option<u8>, Code> {
+        self.cache
+            .lease(&self.wanted)
+            .await
+            .map(|lease| lease.terms.digest.map(|digest| digest[0]))
+            .map_err(|refusal| refusal.code)
     }
 
     /// Runs background work until the source has been asked `n` times and nothing is left to do.
@@ -248,15 +283,99 @@ async fn another_daemons_grant_is_held_against_the_last_word() {
         revision: 90,
         usable,
         revoked: revoked.to_vec(),
+        ..Word::default()
     };
-    assert!(!set.cache.hear(&set.wanted.key_id, &word(true, &[2])));
+    assert!(!set.hear(&word(true, &[2])));
     assert_eq!(set.version().await, Ok(1));
-    assert!(set.cache.hear(&set.wanted.key_id, &word(true, &[1])));
+    assert!(set.hear(&word(true, &[1])));
     assert_eq!(set.version().await, Err(Code::HsmUnavailable));
-    set.cache.hear(&set.wanted.key_id, &word(false, &[]));
+    set.hear(&word(false, &[]));
     assert_eq!(set.version().await, Err(Code::HsmUnavailable));
-    set.cache.hear(&set.wanted.key_id, &word(true, &[]));
+    set.hear(&word(true, &[]));
     assert_eq!(set.version().await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_terms_end_a_lease_at_once_and_the_same_do_not() {
+    let set = set(TTL, Duration::from_secs(50));
+    set.grants_on(1);
+    assert_eq!(set.had().await, Ok(Some(1)));
+    assert!(!set.terms(1, 1));
+    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(1)), 1));
+    set.grants_on(2);
+    set.fake.then(Ok((1, 2)));
+    assert!(set.terms(2, 2));
+    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 2));
+    // A daemon that is older again says nothing of terms.
+    assert!(!set.revoke(3, &[]));
+    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_a_daemon_that_knew_no_terms_ends_when_it_learns_of_them() {
+    let set = set(TTL, Duration::ZERO);
+    assert_eq!(set.had().await, Ok(None));
+    set.grants_on(1);
+    assert!(set.terms(1, 1));
+    assert_eq!(set.had().await, Ok(Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_other_terms_overtook_is_asked_for_once_more() {
+    // By a new revision, and by a configuration that was read again, which makes none.
+    for (revision, ttl) in [(2, TTL), (1, TTL), (1, Duration::ZERO)] {
+        let set = set(ttl, Duration::ZERO);
+        set.grants_on(1);
+        set.fake.then(Ok((1, 1)));
+        set.fake.then(Ok((1, revision)));
+        set.fake.shut();
+        let (cache, wanted) = (set.cache.clone(), set.wanted.clone());
+        let asking = tokio::spawn(async move { cache.lease(&wanted).await });
+        set.settle(1).await;
+        set.grants_on(2);
+        set.terms(revision, 2);
+        set.fake.open();
+        let lease = asking.await.unwrap().unwrap();
+        assert_eq!((lease.terms.digest, set.fake.calls()), (Some([2; 32]), 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_is_newer_than_the_last_word_is_used() {
+    let set = set(TTL, Duration::ZERO);
+    // The configuration was read again, and the word about it is still on its way.
+    set.terms(1, 1);
+    set.grants_on(2);
+    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 1));
+    assert!(!set.terms(1, 2), "and the word ends nothing when it comes");
+    // Of another daemon's terms this one's word says nothing, until it is this one's lease.
+    let other = Word {
+        source: 1,
+        revision: 9,
+        terms: Some([3; 32]),
+        ..Word::default()
+    };
+    assert!(set.hear(&other));
+    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_a_loss_of_the_key_overtook_is_not_used() {
+    let set = set(TTL, Duration::ZERO);
+    set.fake.then(Ok((1, 1)));
+    set.fake.then(Err(NO));
+    set.fake.shut();
+    let (cache, wanted) = (set.cache.clone(), set.wanted.clone());
+    let asking = tokio::spawn(async move { cache.lease(&wanted).await.map(|lease| lease.version) });
+    set.settle(1).await;
+    // No caller's rule allows it any more; that makes no new revision either.
+    set.hear(&Word {
+        revision: 1,
+        usable: false,
+        ..Word::default()
+    });
+    set.fake.open();
+    assert_eq!(asking.await.unwrap(), Err(NO));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use custody::trust::TrustError;
 use tonic::Status;
 
 use super::connect::ConnectError;
+use crate::keys::terms::TermsError;
 use crate::respond::{Code, Refusal};
 
 /// Why a daemon gave no lease.
@@ -46,6 +47,9 @@ pub(crate) enum HsmdError {
     /// Its answer is not what the contract says.
     #[error("hsmd's answer breaks the contract: {0}")]
     Contract(&'static str),
+    /// What the key may be used for cannot be kept to here.
+    #[error("hsmd's terms for the key cannot be kept to")]
+    Terms(#[from] TermsError),
     /// Its answer does not open.
     #[error("the lease does not open")]
     Open(#[from] OpenError),
@@ -74,7 +78,7 @@ impl HsmdError {
         match self {
             Self::Refused { again, .. } => *again,
             Self::Connect { .. } => Again::NewSession,
-            Self::Older { .. } | Self::Contract(_) => Again::OtherDaemon,
+            Self::Older { .. } | Self::Contract(_) | Self::Terms(_) => Again::OtherDaemon,
             // Deliveries of a token that was restarted in between; everything else about provenance is final.
             Self::Open(OpenError::Delivery { .. }) => Again::NewSession,
             Self::Open(_) | Self::Arena(_) | Self::Rsa(_) => Again::No,
@@ -88,6 +92,7 @@ impl HsmdError {
             Self::Refused { code, .. } => code.name(),
             Self::Older { .. } => "store_older",
             Self::Contract(_) => "contract_broken",
+            Self::Terms(_) => "terms_not_kept",
             Self::Open(error) => fault(error),
             Self::Arena(_) => "arena_full",
             Self::Rsa(_) => "no_rsa_key",
@@ -129,6 +134,7 @@ impl HsmdError {
             Self::Refused { .. }
             | Self::Older { .. }
             | Self::Contract(_)
+            | Self::Terms(_)
             | Self::Arena(_)
             | Self::Rsa(_) => Refusal::new(
                 Code::HsmUnavailable,

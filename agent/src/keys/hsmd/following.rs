@@ -13,6 +13,7 @@ use super::watch::{Answered, Control};
 use super::{Hsmd, HsmdError};
 use crate::keys::Wanted;
 use crate::keys::cache::{Cache, Word};
+use crate::keys::terms::{Digest, TermsError};
 
 /// Keys in one snapshot that are looked at: a bound on what a daemon can make us hold.
 const SNAPSHOT_MAX: usize = 10_000;
@@ -66,7 +67,7 @@ impl Following<'_> {
         self.change(revision, &keys)
     }
 
-    /// Drops what must go, acknowledges, and begins to fetch successors.
+    /// Drops what must go, acknowledges, and begins to fetch what takes its place.
     fn change(&mut self, revision: u64, keys: &[KeyState]) -> Result<(), HsmdError> {
         self.hsmd.not_older(self.socket, self.revision, revision)?;
         self.revision = revision;
@@ -80,11 +81,15 @@ impl Following<'_> {
                 revision,
                 usable: key.usable,
                 revoked: key.revoked_versions.clone(),
+                terms: terms_digest(&key.terms_digest)?,
             };
-            if self.cache.hear(&id, &word) {
+            let ended = self.cache.hear(&id, &word);
+            if !ended.is_empty() {
                 tracing::info!(key = %id, revision, "lease ended by hsmd");
             }
             if key.usable {
+                // What ended because the key is for something else now is leased again at once, so that no request waits for it.
+                behind.extend(ended);
                 behind.extend(self.cache.behind(&id, key.current_version));
             }
         }
@@ -104,16 +109,16 @@ impl Following<'_> {
         }
     }
 
-    /// Gets successors in the background; what is held then is acknowledged as it changes. Bounded: each fetch has a deadline, and one runs
+    /// Gets leases in the background; what is held then is acknowledged as it changes. Bounded: each fetch has a deadline, and one runs
     /// per route.
     fn fetch(&self, behind: Vec<Wanted>) {
         let (cache, revision) = (self.cache.clone(), self.revision);
         tokio::spawn(async move {
             for wanted in behind {
                 match cache.prefetch(&wanted).await {
-                    Ok(()) => tracing::info!(key = %wanted.key_id, revision, "successor in use"),
+                    Ok(()) => tracing::info!(key = %wanted.key_id, revision, "leased anew"),
                     Err(refusal) => {
-                        tracing::warn!(key = %wanted.key_id, code = refusal.code.name(), "successor not there yet; the old lease lives to its end")
+                        tracing::warn!(key = %wanted.key_id, code = refusal.code.name(), "not leased anew yet; what is still held lives to its end")
                     }
                 }
             }
@@ -150,6 +155,14 @@ impl Following<'_> {
         if self.outbox.try_send(message(kind)).is_err() {
             tracing::warn!("hsmd does not read what we acknowledge");
         }
+    }
+}
+
+/// The digest of the terms in force; daemons that know no terms leave it out.
+pub(super) fn terms_digest(bytes: &[u8]) -> Result<Option<Digest>, TermsError> {
+    match bytes {
+        [] => Ok(None),
+        digest => digest.try_into().map(Some).map_err(|_| TermsError::Digest),
     }
 }
 

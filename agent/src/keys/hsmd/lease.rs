@@ -9,10 +9,12 @@ use proto::v1::{LeaseRequest, LeaseResponse};
 use secret::check_header_safe;
 
 use super::error::Again;
+use super::following::terms_digest;
 use super::session::fingerprint;
 use super::{Connected, Hsmd, HsmdError, Settings, timed};
 use crate::config;
-use crate::keys::{Lease, Wanted};
+use crate::keys::terms::{Attributes, Models, Permissions, TermsError};
+use crate::keys::{Lease, Terms, Wanted};
 
 impl Hsmd {
     /// A lease of the first daemon that grants one.
@@ -116,6 +118,7 @@ impl Hsmd {
             .ok_or(HsmdError::Contract(
                 "a delivery has no index or fingerprint",
             ))?;
+        let terms = terms(answer.terms.as_ref())?;
         let mut slot = self.arena.slot(checked.plaintext_len())?;
         checked.open(
             trust,
@@ -136,7 +139,72 @@ impl Hsmd {
             // Never longer than was asked for.
             ttl: Duration::from_millis(answer.ttl_ms).min(asked.ttl),
             offline_grace: Duration::from_millis(answer.offline_grace_ms).min(asked.offline_grace),
+            terms: Arc::new(terms),
             secret: slot,
         })
+    }
+}
+
+/// What came with the lease. A daemon that knows no terms says none, and its keys are as open as they were before there were any.
+fn terms(said: Option<&proto::v1::Terms>) -> Result<Terms, TermsError> {
+    let Some(said) = said else {
+        return Ok(Terms::open());
+    };
+    let pairs = said
+        .attributes
+        .iter()
+        .map(|one| (one.name.clone(), one.value.clone()));
+    Ok(Terms {
+        permissions: Permissions::from_words(said.permissions.iter().map(String::as_str)),
+        models: Models::from_names(said.models.iter().cloned()),
+        attributes: Attributes::from_pairs(pairs)?,
+        digest: terms_digest(&said.digest)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use providers::Permission;
+
+    use super::*;
+
+    fn said() -> proto::v1::Terms {
+        let list = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        proto::v1::Terms {
+            permissions: list(&["chat", "a-newer-daemons"]),
+            models: list(&["gpt-4o"]),
+            attributes: vec![proto::v1::Attribute {
+                name: "project".to_owned(),
+                value: "proj_1".to_owned(),
+            }],
+            digest: vec![7; 32],
+        }
+    }
+
+    #[test]
+    fn what_is_said_holds_and_what_is_not_said_is_open() {
+        let terms = super::terms(Some(&said())).unwrap();
+        assert!(terms.allows_endpoint(Permission::Chat) && terms.allows_model("gpt-4o"));
+        assert!(!terms.allows_endpoint(Permission::Models) && !terms.allows_model("gpt-4"));
+        assert_eq!(terms.attributes.project(), Some("proj_1"));
+        assert_eq!(terms.digest, Some([7; 32]));
+        assert_eq!(super::terms(None).unwrap(), Terms::open());
+        // Said, and empty: nothing is allowed.
+        let nothing = super::terms(Some(&proto::v1::Terms::default())).unwrap();
+        assert!(!nothing.allows_endpoint(Permission::Chat) && !nothing.allows_model("gpt-4o"));
+    }
+
+    #[test]
+    fn terms_that_cannot_be_kept_to_end_the_lease() {
+        let mut newer = said();
+        newer.attributes[0].name = "a-newer-daemons".to_owned();
+        assert_eq!(
+            super::terms(Some(&newer)),
+            Err(TermsError::UnknownAttribute)
+        );
+        let mut broken = said();
+        broken.digest.pop();
+        assert_eq!(super::terms(Some(&broken)), Err(TermsError::Digest));
     }
 }

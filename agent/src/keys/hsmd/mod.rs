@@ -68,7 +68,7 @@ pub struct Settings {
 
 /// What a changed configuration means for leases that are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Terms {
+pub enum Leases {
     /// They go on.
     Kept,
     /// They were granted for another time or opened under another trust file: lease again.
@@ -99,7 +99,7 @@ impl Hsmd {
 
     /// Takes over a changed configuration. The session goes on unless the daemon must hear of other keys, or other custodians may need
     /// other session keys; then a new one takes its place at once.
-    pub async fn change(&self, settings: Settings) -> Terms {
+    pub async fn change(&self, settings: Settings) -> Leases {
         let before = std::mem::replace(
             &mut *self
                 .settings
@@ -111,9 +111,9 @@ impl Hsmd {
             self.renew().await;
         }
         if before.trust != settings.trust || before.lease != settings.lease {
-            Terms::Changed
+            Leases::Changed
         } else {
-            Terms::Kept
+            Leases::Kept
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reports of how keys were used, every few seconds, and at once when a provider refused one.
+//! Reports of how keys were used, every few seconds, and at once when a provider refused or repeated one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use proto::v1::{KeyUsage, ReportUsageRequest};
 use tonic::Request;
 
 use super::{Hsmd, HsmdError};
-use crate::usage::Usage;
+use crate::usage::{Counts, Usage, Used};
 
 /// Fresh enough for `tacit usage`, rare enough to be free.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Rows in one message, well below the size bound.
-const ROWS_MAX: usize = 256;
+/// Rows in one message. A row has at most 350 bytes: two names of up to 64 and sixteen numbers; the message, 64 KiB.
+const ROWS_MAX: usize = 128;
 
 /// Reports for ever; dropped with the agent.
 pub async fn report(hsmd: Arc<Hsmd>, usage: Arc<Usage>) {
@@ -26,6 +26,27 @@ pub async fn report(hsmd: Arc<Hsmd>, usage: Arc<Usage>) {
     }
 }
 
+fn row((key_id, version, provider): &Used, counts: &Counts) -> KeyUsage {
+    KeyUsage {
+        key_id: key_id.clone(),
+        version: *version,
+        provider: provider.clone(),
+        ok: counts.ok,
+        refused: counts.refused,
+        failed: counts.failed,
+        credentials_rejected: counts.credentials_rejected,
+        last_used_ms: counts.last_used_ms,
+        input_tokens: counts.tokens.input,
+        output_tokens: counts.tokens.output,
+        cache_read_tokens: counts.tokens.cache_read,
+        cache_write_tokens: counts.tokens.cache_write,
+        reasoning_tokens: counts.tokens.reasoning,
+        cost_picousd: counts.tokens.cost_picousd,
+        estimated: counts.estimated,
+        echo_blocked: counts.echo_blocked,
+    }
+}
+
 impl Hsmd {
     /// Reports what waits; what cannot be reported waits on.
     pub async fn report_now(&self, usage: &Usage) {
@@ -35,16 +56,7 @@ impl Hsmd {
         }
         let rows: Vec<KeyUsage> = counts
             .iter()
-            .map(|((key_id, version, provider), counts)| KeyUsage {
-                key_id: key_id.clone(),
-                version: *version,
-                provider: provider.clone(),
-                ok: counts.ok,
-                refused: counts.refused,
-                failed: counts.failed,
-                credentials_rejected: counts.credentials_rejected,
-                last_used_ms: counts.last_used_ms,
-            })
+            .map(|(used, counts)| row(used, counts))
             .collect();
         if let Err(error) = self.send_usage(rows).await {
             tracing::debug!(

@@ -139,6 +139,7 @@ impl Hsmd {
                 .map(|rsa| rsa.public().as_der().to_vec())
                 .unwrap_or_default(),
             key_ids,
+            keeps_terms: true,
         };
         let before = self.seen(socket);
         let answer = client.open_session(timed(request)).await?.into_inner();

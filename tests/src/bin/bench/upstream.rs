@@ -1,4 +1,4 @@
-//! A provider that does as little as possible: TLS, one fixed answer, a thread per connection.
+//! A provider that does as little as possible: TLS, one fixed answer or numbered events, a thread per connection.
 //!
 //! The recording one of the stories would be the slowest part of what is measured here. This one still looks for the
 //! real key in each head: a request that came bare is answered 401, and the measurement fails.
@@ -12,6 +12,8 @@ use ::tests::fixture;
 use ::tests::upstream::Authority;
 use anyhow::Context as _;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::events;
 
 /// Of the whole answer, head and body.
 pub const ANSWER_BYTES: usize = 330;
@@ -112,8 +114,13 @@ fn serve(
                 fixture::key(::tests::upstream::Provider::OpenAi).as_bytes(),
             )
             .is_some();
-            stream.write_all(if has_key { &good } else { &bare })?;
-            stream.flush()?;
+            match events::asked(&buffer[..request]) {
+                Some(count) if has_key => events::send(&mut stream, count)?,
+                _ => {
+                    stream.write_all(if has_key { &good } else { &bare })?;
+                    stream.flush()?;
+                }
+            }
             buffer.drain(..request);
         }
         let count = stream.read(&mut piece)?;
