@@ -108,6 +108,11 @@ impl<'a> Outgoing<'a> {
         for (name, value) in self.grant.headers() {
             line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
+        for (name, value) in self.route.api.adds_headers() {
+            if head.fields.first(name).is_none() {
+                line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            }
+        }
         // Answers must be readable here: metered, and searched for the key.
         line(&[b"accept-encoding: identity\r\n"]);
         match self.framing {
@@ -137,7 +142,7 @@ impl<'a> Outgoing<'a> {
             !fields::is_hop_by_hop(name)
                 && !providers::is_credential_header(name)
                 && !self.route.api.drops_header(name)
-                && !self.grant.headers().any(|(own, _)| own.eq_ignore_ascii_case(name))
+                && !self.grant.drops(name)
                 && !name.eq_ignore_ascii_case("accept-encoding")
                 // `x_api_key` becomes `x-api-key` behind a CGI-like server.
                 && !name.contains('_')

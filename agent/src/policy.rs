@@ -40,6 +40,7 @@ pub struct Grant {
     path: String,
     query: Option<String>,
     headers: Vec<(&'static str, String)>,
+    drops: &'static [&'static str],
     shape: Shape,
     drops_usage: bool,
 }
@@ -187,6 +188,7 @@ impl Ask {
             path: pinned.path.unwrap_or_else(|| self.path.clone()),
             query: self.query.clone(),
             headers: pinned.headers,
+            drops: pinned.drops,
             shape: self.call.usage,
             drops_usage: self.drops_usage,
         })
@@ -222,6 +224,7 @@ impl Grant {
             path: pinned.path.unwrap_or_else(|| path.to_owned()),
             query: None,
             headers: pinned.headers,
+            drops: pinned.drops,
             shape: Shape::Silent,
             drops_usage: false,
         })
@@ -245,6 +248,13 @@ impl Grant {
         self.headers
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// Whether a field of the app is dropped because the key is pinned to something else.
+    pub fn drops(&self, name: &str) -> bool {
+        let own = self.headers.iter().map(|(own, _)| *own);
+        own.chain(self.drops.iter().copied())
+            .any(|own| own.eq_ignore_ascii_case(name))
     }
 
     /// How the answer reports usage.
@@ -300,7 +310,24 @@ impl From<PinFault> for Refusal {
         Self::new(
             Code::UpstreamNotAllowed,
             match fault {
-                PinFault::Resource => "the key is pinned to another resource or region than the one that this route leads to",
+                PinFault::Unknown => {
+                    "the key is pinned to an attribute that this provider does not have; your security team can correct it (tacit key set)"
+                }
+                PinFault::Value => {
+                    "the key is pinned to a value that no such attribute has; your security team can correct it (tacit key set)"
+                }
+                PinFault::Place => {
+                    "the key is pinned to a project or location, and this endpoint names none that could be checked"
+                }
+                PinFault::Location => {
+                    "the key is pinned to another location than the one that this route leads to"
+                }
+                PinFault::Resource => {
+                    "the key is pinned to another resource than the one that this route leads to"
+                }
+                PinFault::Region => {
+                    "the key is pinned to another region than the one that this route leads to"
+                }
             },
         )
     }
