@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod echo;
 pub mod http1;
 pub mod inject;
 pub mod keys;
