@@ -192,9 +192,10 @@ fn segment_fits(pattern: &str, segment: &str, verbs: bool) -> Option<Option<Rang
             percent::is_safe_path(&id).then_some(None)
         }
         (_, Some(middle)) => {
-            let hides_verb = || percent::decode(middle).is_some_and(|name| name.contains(':'));
-            (!middle.is_empty() && !(verbs && hides_verb()))
-                .then(|| Some(head.len()..head.len() + middle.len()))
+            let hides_verb =
+                verbs && percent::decode(middle).is_some_and(|name| name.contains(':'));
+            let is_model = !middle.is_empty() && !hides_verb;
+            is_model.then(|| Some(head.len()..head.len() + middle.len()))
         }
     }
 }

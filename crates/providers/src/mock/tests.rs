@@ -200,7 +200,7 @@ fn the_text_repeats_what_was_said_in_one_piece_or_in_many() {
 
 #[test]
 fn the_other_endpoints_answer_in_their_own_form() {
-    let cases: [(Asked, &str, Option<u64>); 24] = [
+    let cases: [(Asked, &str, Option<u64>); 27] = [
         (
             ("openai", "POST", "/v1/embeddings", "", INPUT),
             "/data/0/embedding/7",
@@ -223,6 +223,17 @@ fn the_other_endpoints_answer_in_their_own_form() {
             None,
         ),
         (("openai", "GET", "/v1/models", "", ""), "/data/0/id", None),
+        (
+            ("mistral", "GET", "/v1/models", "", ""),
+            "/data/0/capabilities",
+            None,
+        ),
+        (
+            ("mistral", "POST", "/v1/embeddings", "", INPUT),
+            "/id",
+            Some(IN),
+        ),
+        (("together", "GET", "/v1/models", "", ""), "/0/type", None),
         (("openai", "GET", "/v1/models/gpt", "", ""), "/id", None),
         (("openai", "POST", "/v1/files", "", "--form"), "/id", None),
         (
