@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::keys::hsmd::{self, Control, Watch};
-use crate::listen::{self, RequestIds};
+use crate::listen::{self, Door, House, RequestIds};
 
 pub use error::BuildError;
 use force::Force;
@@ -47,8 +47,9 @@ pub struct Deps {
 /// A bound agent that does not serve yet.
 pub struct Agent {
     addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
     admin_addr: SocketAddr,
-    listener: TcpListener,
+    doors: Vec<(TcpListener, Door)>,
     admin: admin::Serving,
     force: Force,
     watch: Option<Watch>,
@@ -61,6 +62,11 @@ impl Agent {
     /// Where apps connect.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where apps connect with TLS, if they may.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
     }
 
     /// Where operators connect.
@@ -81,7 +87,7 @@ impl Agent {
     /// Serves until the drain has begun and everything in flight has ended, or its time is up.
     pub async fn serve(self, mut reloads: Reloads) {
         let Self {
-            listener,
+            doors,
             admin,
             mut force,
             watch,
@@ -98,12 +104,12 @@ impl Agent {
                 Arc::clone(&force.shared.usage),
             ));
         }
-        tokio::spawn(listen::accept(
-            listener,
-            Arc::clone(&force.shared),
-            ids,
-            drain.watcher(),
-        ));
+        let house = House::new(Arc::clone(&force.shared), ids, drain.watcher());
+        for (listener, door) in doors {
+            tokio::spawn(listen::accept(listener, door, house.clone()));
+        }
+        // Would hold up the end.
+        drop(house);
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {

@@ -7,6 +7,7 @@ mod provider;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use custody::KeyId;
 
-pub use provider::{KeyRef, Provider};
+pub use provider::{KeyRef, Live, Provider, Source};
 use reader::Fields;
+pub use tls::Tls;
 
 /// Where apps reach the agent unless the file says otherwise.
 const LISTEN: &str = "127.0.0.1:4100";
@@ -38,6 +40,8 @@ pub struct Config {
     pub name: String,
     /// Where apps connect.
     pub listen: SocketAddr,
+    /// Where apps that insist on TLS connect, if they may.
+    pub tls: Option<Tls>,
     /// Where operators connect.
     pub admin_listen: SocketAddr,
     /// Workload sockets of daemons, in order of preference.
@@ -127,12 +131,27 @@ impl Config {
             .text("custodians")
             .unwrap_or_else(|| CUSTODIANS.to_owned())
             .into();
-        let hosts = fields
+        let hosts: Vec<String> = fields
             .texts("hosts")
             .unwrap_or_default()
             .into_iter()
             .map(|host| host.to_ascii_lowercase())
             .collect();
+        let tls = match fields.table("tls") {
+            Some(table) => {
+                if !tls::certifiable(&hosts) {
+                    fields.refuse(
+                        "hosts",
+                        "must be DNS names or addresses when there is [tls]",
+                    );
+                }
+                let mut tls = fields.inner("tls", table);
+                let read = Tls::read(&mut tls);
+                tls.finish();
+                Some(read)
+            }
+            None => None,
+        };
         let lease = fields
             .table("lease")
             .map_or(Some(Lease::default()), |table| {
@@ -154,9 +173,14 @@ impl Config {
             providers.extend(Provider::read(name, &mut inner, env));
             inner.finish();
         }
+        Provider::check_fallbacks(&providers, fields);
         Some(Self {
             name,
             listen: listen?,
+            tls: match tls {
+                Some(tls) => Some(tls?),
+                None => None,
+            },
             admin_listen: admin_listen?,
             hsmd,
             hsmd_uid,

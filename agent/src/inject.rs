@@ -3,27 +3,43 @@
 //! The upstream head is written into one buffer that is measured first, so that it never regrows and leaves a copy behind, and wiped right
 //! after it went to the TLS layer. This room must never write a head without a key, and never one with two.
 
-use providers::Slot;
+use std::borrow::Cow;
+
+use providers::{Api, Shape, Slot};
 use secret::check_header_safe;
 use zeroize::Zeroizing;
 
 use crate::http1::{Framing, RequestHead, fields};
 use crate::keys::Lease;
+use crate::policy::Grant;
 use crate::respond::{Code, Refusal};
-use crate::route::{Checked, Route};
+use crate::route::Route;
 
-/// What is to be sent upstream, without its credential.
+/// What is to be sent upstream, without its credential. Needs a grant: nothing goes out that was not decided upon.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
     head: &'a RequestHead,
     route: &'a Route,
-    path: Checked<'a>,
+    grant: &'a Grant,
+    query: Cow<'a, str>,
+    framing: Framing,
 }
 
 impl<'a> Outgoing<'a> {
-    /// A request that passed the route's check.
-    pub fn new(head: &'a RequestHead, route: &'a Route, path: Checked<'a>) -> Self {
-        Self { head, route, path }
+    /// A granted request whose body is framed so.
+    pub fn new(
+        head: &'a RequestHead,
+        route: &'a Route,
+        grant: &'a Grant,
+        framing: Framing,
+    ) -> Self {
+        Self {
+            head,
+            route,
+            query: grant.query(&head.query),
+            grant,
+            framing,
+        }
     }
 
     /// The app's request.
@@ -31,9 +47,24 @@ impl<'a> Outgoing<'a> {
         self.head
     }
 
-    /// The route it came in by.
+    /// The route it came in by, or that took over.
     pub fn route(&self) -> &Route {
         self.route
+    }
+
+    /// The API behind that route.
+    pub fn api(&self) -> Api {
+        self.route.api
+    }
+
+    /// How the answer reports usage.
+    pub fn shape(&self) -> Shape {
+        self.grant.shape()
+    }
+
+    /// The provider is asked for a usage report that the app did not ask for and must not see.
+    pub fn drops_usage(&self) -> bool {
+        self.grant.drops_usage()
     }
 
     /// The complete head with the key in its slot. Called by the bound upstream alone, with its own authority.
@@ -64,19 +95,27 @@ impl<'a> Outgoing<'a> {
 
     fn render(&self, authority: &str, key: &[u8], write: &mut dyn FnMut(&[u8])) {
         let head = self.head;
-        let path = self.path.path();
+        let path = self.grant.path();
         let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| write(part));
         line(&[head.method.as_bytes(), b" ", path.as_bytes()]);
-        if !head.query.is_empty() {
-            line(&[b"?", head.query.as_bytes()]);
+        if !self.query.is_empty() {
+            line(&[b"?", self.query.as_bytes()]);
         }
         line(&[b" HTTP/1.1\r\nhost: ", authority.as_bytes(), b"\r\n"]);
         for (name, value) in self.forwarded() {
             line(&[name.as_bytes(), b": ", value, b"\r\n"]);
         }
-        // Error bodies must be readable here, so that none with part of a key in it slips by compressed.
+        for (name, value) in self.grant.headers() {
+            line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+        for (name, value) in self.route.api.adds_headers() {
+            if head.fields.first(name).is_none() {
+                line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            }
+        }
+        // Answers must be readable here: metered, and searched for the key.
         line(&[b"accept-encoding: identity\r\n"]);
-        match head.framing {
+        match self.framing {
             Framing::Length(length) => {
                 line(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"])
             }
@@ -87,7 +126,7 @@ impl<'a> Outgoing<'a> {
             }
             Framing::None | Framing::UntilClose => {}
         }
-        let Slot { header, prefix } = self.route.family.slot(path);
+        let Slot { header, prefix } = self.route.api.slot(path);
         line(&[
             header.as_bytes(),
             b": ",
@@ -102,7 +141,8 @@ impl<'a> Outgoing<'a> {
         self.head.fields.iter().filter(|(name, _)| {
             !fields::is_hop_by_hop(name)
                 && !providers::is_credential_header(name)
-                && !self.route.family.drops_header(name)
+                && !self.route.api.drops_header(name)
+                && !self.grant.drops(name)
                 && !name.eq_ignore_ascii_case("accept-encoding")
                 // `x_api_key` becomes `x-api-key` behind a CGI-like server.
                 && !name.contains('_')

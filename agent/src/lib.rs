@@ -7,18 +7,25 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod body;
 pub mod clock;
 pub mod config;
+pub mod echo;
 pub mod http1;
 pub mod inject;
 pub mod keys;
 pub mod listen;
 pub mod metrics;
+pub mod mock;
 pub mod pipeline;
+pub mod policy;
 pub mod probe;
 pub mod relay;
 pub mod respond;
 pub mod route;
+pub mod settle;
+pub mod sieve;
+pub mod targets;
 pub mod trust_roots;
 pub mod upstream;
 pub mod usage;

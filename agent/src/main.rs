@@ -102,12 +102,18 @@ async fn run(options: &Options) -> ExitCode {
             return fail(&error.into(), code);
         }
     };
+    if let Some(addr) = agent.tls_addr() {
+        tracing::info!(tls_listen = %addr, "serving apps that insist on TLS");
+    }
     tracing::info!(listen = %agent.addr(), admin = %agent.admin_addr(), "serving");
     if let Some(file) = &options.announce {
-        let addresses = serde_json::json!({
+        let mut addresses = serde_json::json!({
             "listen": agent.addr().to_string(),
             "admin_listen": agent.admin_addr().to_string(),
         });
+        if let Some(addr) = agent.tls_addr() {
+            addresses["tls_listen"] = addr.to_string().into();
+        }
         if let Err(error) = announce::write(file, &addresses.to_string()) {
             return fail(
                 &anyhow::Error::from(error).context(format!("cannot write {}", file.display())),

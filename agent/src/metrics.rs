@@ -1,8 +1,14 @@
-//! What the agent counts. Labels come from the configuration or are small enums; nothing from the wire is ever a label.
-//!
-//! Tokens and cost are not here yet: they are registered together with the metering that sets them.
+//! What the agent counts. Labels come from the configuration or are small enums; nothing from the wire is ever a label, so neither a model's
+//! name nor a path is one.
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use std::time::Duration;
+
+use prometheus::{
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+};
+use providers::Usage as Tokens;
+
+use crate::settle::Record;
 
 /// How a request ended, as counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +41,67 @@ impl Outcome {
     }
 }
 
+/// A limit that was hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// As many connections at one listener as there may be.
+    Connections,
+    /// As many HTTP/2 streams as there may be.
+    Streams,
+    /// As many WebSockets as there may be.
+    Sockets,
+    /// A WebSocket message larger than there may be.
+    SocketMessage,
+}
+
+impl Limit {
+    /// Label value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Streams => "streams",
+            Self::Sockets => "sockets",
+            Self::SocketMessage => "socket_message",
+        }
+    }
+}
+
+/// How a TLS handshake with an app ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Done.
+    Ok,
+    /// Broken off by either side.
+    Failed,
+    /// Not done in time.
+    TimedOut,
+}
+
+impl Handshake {
+    /// Label value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
 /// All metrics of the agent.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: IntCounterVec,
     rejected_heads: IntCounterVec,
+    tokens: IntCounterVec,
+    cost: CounterVec,
+    estimated: IntCounterVec,
+    echo_hits: IntCounterVec,
+    failovers: IntCounterVec,
+    limits: IntCounterVec,
+    operations: HistogramVec,
+    token_usage: HistogramVec,
+    handshakes: IntCounterVec,
     /// Time that a request spends in the agent before its head is on its way.
     pub overhead: Histogram,
     /// Connections from apps that are open now.
@@ -67,6 +129,20 @@ impl Metrics {
             ),
             &["code"],
         )?;
+        let limits = IntCounterVec::new(
+            Opts::new(
+                "tacit_agent_limits_total",
+                "How often a limit was hit, by limit; not zero: an app opens more than it closes, or somebody is trying",
+            ),
+            &["limit"],
+        )?;
+        let handshakes = IntCounterVec::new(
+            Opts::new(
+                "tacit_agent_tls_handshakes_total",
+                "TLS handshakes with apps by how they ended. failed: the app does not trust the file tls.ca_file, or read it before the agent's last start",
+            ),
+            &["outcome"],
+        )?;
         let overhead = Histogram::with_opts(
             HistogramOpts::new(
                 "tacit_agent_overhead_seconds",
@@ -75,11 +151,68 @@ impl Metrics {
             // Warm requests take tens of microseconds, a lease a few milliseconds: few buckets tell the two apart.
             .buckets(vec![0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 1.0]),
         )?;
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let key = ["provider", "key"];
+        let tokens = counter(
+            "tacit_agent_tokens_total",
+            "Tokens by kind, as the provider counted them. input, cache_read and cache_write add up to what went in; reasoning is part of output",
+            &["provider", "key", "kind"],
+        )?;
+        let estimated = counter(
+            "tacit_agent_estimated_requests_total",
+            "Requests whose tokens are an estimate, because the answer broke off or the app went away before the provider had counted",
+            &key,
+        )?;
+        let echo_hits = counter(
+            "tacit_agent_echo_hits_total",
+            "Times that a provider's answer repeated our key and was masked. Not zero: rotate the key, and look at who answers",
+            &key,
+        )?;
+        let failovers = counter(
+            "tacit_agent_failovers_total",
+            "Attempts that were followed by another one, by why. credentials: rotate a key; rate, quota: the limits are too small for the load",
+            &["provider", "reason"],
+        )?;
+        let cost = CounterVec::new(
+            Opts::new(
+                "tacit_agent_cost_usd_total",
+                "Cost in USD where the provider itself reports it (OpenRouter, Perplexity, xAI)",
+            ),
+            &key,
+        )?;
+        registry.register(Box::new(cost.clone()))?;
+        let histogram = |name: &str, help: &str, labels: &[&str], buckets: Vec<f64>| {
+            let histogram =
+                HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        // Both with the buckets that the GenAI semantic conventions of OpenTelemetry advise, thinned out.
+        let operations = histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "From the request's head to the end of its answer, by operation",
+            &["gen_ai_provider_name", "gen_ai_operation_name"],
+            vec![0.08, 0.32, 1.28, 5.12, 20.48, 81.92],
+        )?;
+        let token_usage = histogram(
+            "gen_ai_client_token_usage",
+            "Tokens of a request, by operation and type",
+            &[
+                "gen_ai_provider_name",
+                "gen_ai_operation_name",
+                "gen_ai_token_type",
+            ],
+            vec![16.0, 256.0, 4096.0, 65536.0, 1_048_576.0],
+        )?;
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
         let metrics = Self {
             connections: gauge(
                 "tacit_agent_connections",
-                "Connections from apps that are open now; the limit is 1024",
+                "Connections from apps that are open now; the limit is 1024 at each listener",
             )?,
             leases: gauge(
                 "tacit_agent_leases",
@@ -91,10 +224,21 @@ impl Metrics {
             )?,
             requests,
             rejected_heads,
+            tokens,
+            cost,
+            estimated,
+            echo_hits,
+            failovers,
+            limits,
+            operations,
+            token_usage,
+            handshakes,
             overhead,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.rejected_heads.clone()))?;
+        registry.register(Box::new(metrics.limits.clone()))?;
+        registry.register(Box::new(metrics.handshakes.clone()))?;
         registry.register(Box::new(metrics.overhead.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.leases.clone()))?;
@@ -109,8 +253,87 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts a limit that was hit.
+    pub fn limit(&self, limit: Limit) {
+        self.limits.with_label_values(&[limit.name()]).inc();
+    }
+
+    /// Counts a TLS handshake with an app.
+    pub fn handshake(&self, outcome: Handshake) {
+        self.handshakes.with_label_values(&[outcome.name()]).inc();
+    }
+
     /// Counts a request that got no route.
     pub fn rejected_head(&self, code: &str) {
         self.rejected_heads.with_label_values(&[code]).inc();
+    }
+
+    /// Counts what an attempt with a lease used.
+    pub fn used(&self, provider: &str, key: &str, record: &Record) {
+        let Tokens {
+            input,
+            output,
+            cache_read,
+            cache_write,
+            reasoning,
+            cost_picousd,
+            ..
+        } = &record.tokens;
+        for (kind, count) in [
+            ("input", input),
+            ("output", output),
+            ("cache_read", cache_read),
+            ("cache_write", cache_write),
+            ("reasoning", reasoning),
+        ] {
+            // Zero is not missing: a kind that the provider speaks of has its series.
+            if let Some(count) = count {
+                self.tokens
+                    .with_label_values(&[provider, key, kind])
+                    .inc_by(*count);
+            }
+        }
+        if let Some(cost) = cost_picousd {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a float is what the exposition format has"
+            )]
+            let usd = *cost as f64 / 1e12;
+            self.cost.with_label_values(&[provider, key]).inc_by(usd);
+        }
+        if record.estimated {
+            self.estimated.with_label_values(&[provider, key]).inc();
+        }
+        if record.echo_hits > 0 {
+            self.echo_hits
+                .with_label_values(&[provider, key])
+                .inc_by(u64::from(record.echo_hits));
+        }
+    }
+
+    /// Observes an operation under its GenAI names.
+    pub fn operation(&self, provider: &str, operation: &str, took: Duration, tokens: &Tokens) {
+        self.operations
+            .with_label_values(&[provider, operation])
+            .observe(took.as_secs_f64());
+        let input = tokens.input.map(|input| {
+            input + tokens.cache_read.unwrap_or(0) + tokens.cache_write.unwrap_or(0)
+        });
+        for (kind, count) in [("input", input), ("output", tokens.output)] {
+            if let Some(count) = count {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "a float is what a histogram takes"
+                )]
+                self.token_usage
+                    .with_label_values(&[provider, operation, kind])
+                    .observe(count as f64);
+            }
+        }
+    }
+
+    /// Counts an attempt that is followed by another.
+    pub fn failover(&self, provider: &str, reason: &str) {
+        self.failovers.with_label_values(&[provider, reason]).inc();
     }
 }

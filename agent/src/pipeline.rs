@@ -1,18 +1,36 @@
 //! The story of one request, from a head that passed the gate to the last byte of its response.
+//!
+//! `route → ask → body → for each key in turn: lease → grant → bind → exchange → settle`. A request that is refused never has a key read for
+//! it; each attempt is judged afresh, against the terms of its own key, and nothing of one attempt is left for the next.
 
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
-use providers::Family;
+use providers::{Api, Permission, UpstreamFault};
 use tokio::time::Instant;
 
-use crate::http1::RequestHead;
+use crate::body::{self, Spool, Unread, Whole};
+use crate::http1::{Framing, RequestHead};
 use crate::inject::Outgoing;
 use crate::keys::Lease;
 use crate::metrics::{Metrics, Outcome};
-use crate::relay::{self, Client, Ended, Marks};
+use crate::mock;
+use crate::policy::Ask;
+use crate::relay::{self, CREDENTIALS_REJECTED, Client, Ended, Marks, Rejected, Sending};
 use crate::respond::{Code, Refusal};
-use crate::route::{Route, Routes};
+use crate::route::{Route, Routes, Source};
+use crate::settle::{Record, Settling};
+use crate::targets::Target;
 use crate::usage::Usage;
+
+/// Keys that one request is tried with, over all routes: each costs the app a wait.
+const ATTEMPTS_MAX: usize = 8;
+
+/// After a provider's failure the same key is tried once more before the next one, after this time or the time that the provider names.
+const BACK_OFF: Duration = Duration::from_millis(250);
+
+/// A provider that asks for more patience than this gets none: the next key is tried.
+const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -25,6 +43,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What the daemon will be told.
     pub usage: Arc<Usage>,
+    /// Bodies that are collected.
+    pub spool: Spool,
 }
 
 /// A refusal and whose envelope it gets.
@@ -33,7 +53,7 @@ pub struct Refused {
     /// What and why.
     pub refusal: Refusal,
     /// The route's API, if there was a route.
-    pub family: Option<Family>,
+    pub api: Option<Api>,
 }
 
 /// What became of a request; the connection acts on it.
@@ -47,6 +67,29 @@ pub enum Done {
     Refused(Refused),
 }
 
+/// One request on its way.
+struct Story<'a> {
+    shared: &'a Shared,
+    head: &'a RequestHead,
+    request_id: &'a str,
+    closing: bool,
+    started: Instant,
+}
+
+/// One key that a request may be tried with.
+#[derive(Clone)]
+struct Step {
+    route: Arc<Route>,
+    target: Arc<Target>,
+}
+
+/// How a request ended, and with which key.
+struct Ending {
+    ended: Ended,
+    route: Arc<Route>,
+    key: Option<Arc<Target>>,
+}
+
 impl Shared {
     /// Carries out one request.
     pub async fn handle(
@@ -57,70 +100,54 @@ impl Shared {
         closing: bool,
     ) -> Done {
         let started = Instant::now();
-        let routes = Arc::clone(
-            &self
-                .routes
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
+        let routes = self.routes();
         let (route, path) = match self.route(&routes, head) {
             Ok(found) => found,
             Err(refusal) => {
                 self.metrics.rejected_head(refusal.code.name());
-                return Done::Refused(Refused {
-                    refusal,
-                    family: None,
-                });
+                return Done::Refused(Refused { refusal, api: None });
             }
         };
-        let mut lease = None;
-        let marks = Marks {
+        let story = Story {
+            shared: self,
+            head,
             request_id,
             closing,
             started,
-            overhead: &self.metrics.overhead,
         };
-        let ended = match self
-            .lease_and_send(client, head, route, path, marks, &mut lease)
-            .await
-        {
-            Ok(ended) => ended,
-            Err(refusal) => Ended::Refused(refusal),
+        let Ending { ended, route, key } = match &route.source {
+            Source::Mock => Ending {
+                ended: story.mock(client, route, path).await,
+                route: Arc::clone(route),
+                key: None,
+            },
+            Source::Live { .. } => story.tell(client, &routes, route, path).await,
         };
         let outcome = outcome(&ended);
-        self.metrics
-            .request(&route.name, route.wanted.key_id.as_str(), outcome);
-        if let Some(lease) = &lease {
-            self.usage.count(lease, outcome);
-        }
+        let key = key.as_ref().map_or(route.first_key(), |target| {
+            target.wanted.key_id.as_str()
+        });
+        self.metrics.request(&route.name, key, outcome);
         tracing::debug!(request_id, method = head.method, route = %route.name, outcome = outcome.name(), "request ended");
         match ended {
             Ended::Relayed {
                 keep_alive: true, ..
             } => Done::KeepAlive,
             Ended::Relayed { .. } | Ended::ClientGone | Ended::Broken => Done::Close,
-            Ended::Refused(refusal) => Done::Refused(Refused {
+            Ended::Refused(refusal) | Ended::NotSent(refusal) => Done::Refused(Refused {
                 refusal,
-                family: Some(route.family),
+                api: Some(route.api),
+            }),
+            Ended::Rejected(_) => Done::Refused(Refused {
+                refusal: CREDENTIALS_REJECTED,
+                api: Some(route.api),
             }),
         }
     }
 
-    async fn lease_and_send(
-        &self,
-        client: &mut Client,
-        head: &RequestHead,
-        route: &Route,
-        path: &str,
-        marks: Marks<'_>,
-        used: &mut Option<Arc<Lease>>,
-    ) -> Result<Ended, Refusal> {
-        let path = route.check(head, path)?;
-        let lease = route.keys.lease(&route.wanted).await?;
-        *used = Some(Arc::clone(&lease));
-        let bound = route.upstream.bind(&route.wanted.provider, lease)?;
-        let request = Outgoing::new(head, route, path);
-        Ok(relay::exchange(client, &bound, &request, marks).await)
+    fn routes(&self) -> Arc<Routes> {
+        let routes = self.routes.read();
+        Arc::clone(&routes.unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// Who is called, and which route that is. A web page that was pointed at us by its own DNS name has another Host, or an Origin.
@@ -157,19 +184,310 @@ impl Shared {
     }
 }
 
+impl Story<'_> {
+    /// A live request: with one key after the other, until one attempt is the answer.
+    async fn tell(
+        &self,
+        client: &mut Client,
+        routes: &Routes,
+        route: &Arc<Route>,
+        path: &str,
+    ) -> Ending {
+        let end = |ended| Ending {
+            ended,
+            route: Arc::clone(route),
+            key: None,
+        };
+        let steps = match self.steps(routes, route) {
+            Ok(steps) => steps,
+            Err(refusal) => return end(Ended::Refused(refusal)),
+        };
+        let body = match self.body(client, &steps[0], path).await {
+            Ok(body) => body,
+            Err(Unread::ClientGone) => return end(Ended::ClientGone),
+            Err(Unread::Refused(refusal)) => return end(Ended::Refused(refusal)),
+        };
+        let (mut at, mut again) = (0, false);
+        loop {
+            let step = &steps[at];
+            // A body in passing is gone after one attempt.
+            let last = at + 1 == steps.len() || (body.is_none() && self.head.has_body());
+            let ended = self
+                .attempt(client, step, route, path, body.as_ref(), last)
+                .await;
+            let next = if last { None } else { self.next(step, &ended, again) };
+            let Some(next) = next else {
+                return Ending {
+                    ended,
+                    route: Arc::clone(&step.route),
+                    key: Some(Arc::clone(&step.target)),
+                };
+            };
+            self.shared.metrics.failover(&step.route.name, next.reason);
+            match next.wait {
+                Some(wait) => {
+                    again = true;
+                    let slept = client.unless_gone(tokio::time::sleep(wait)).await;
+                    if slept.is_none() {
+                        return end(Ended::ClientGone);
+                    }
+                }
+                None => {
+                    again = false;
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// The keys to try, in order: those of the route, then those of its fallbacks. A header of the app may name one target.
+    fn steps(&self, routes: &Routes, route: &Arc<Route>) -> Result<Vec<Step>, Refusal> {
+        let now = Instant::now();
+        let step = |route: &Arc<Route>, target| Step {
+            route: Arc::clone(route),
+            target,
+        };
+        let own = route.targets().into_iter();
+        if let Some(pinned) = self.head.fields.first("x-tacit-target") {
+            let mut named = own.filter_map(|targets| {
+                let pinned = std::str::from_utf8(pinned).ok()?;
+                targets.find(pinned)
+            });
+            let target = named.next().ok_or(Refusal::new(
+                Code::BadRequest,
+                "x-tacit-target names no target of this route",
+            ))?;
+            return Ok(vec![step(route, Arc::clone(target))]);
+        }
+        let mut steps: Vec<Step> = own
+            .flat_map(|targets| targets.order(now))
+            .map(|target| step(route, target))
+            .collect();
+        for other in route.fallback.iter().filter_map(|name| routes.named(name)) {
+            let targets = other.targets().into_iter();
+            let targets = targets.flat_map(|targets| targets.order(now));
+            steps.extend(targets.map(|target| step(other, target)));
+        }
+        steps.truncate(ATTEMPTS_MAX);
+        Ok(steps)
+    }
+
+    /// The body, where it must be known before anything is sent.
+    async fn body(
+        &self,
+        client: &mut Client,
+        first: &Step,
+        path: &str,
+    ) -> Result<Option<Whole>, Unread> {
+        let (call, permission) =
+            Ask::call(first.route.api, self.head, path).map_err(Unread::Refused)?;
+        if !call.reads_body() || !self.head.has_body() {
+            return Ok(None);
+        }
+        // Uploads can be larger than what we collect, and only batches among them, which are forms, name models. A key that may use all
+        // models, and remote servers too, has nothing to be looked for.
+        if permission == Permission::Files {
+            let content_type = self.head.fields.first("content-type").unwrap_or_default();
+            if !content_type.trim_ascii_start().to_ascii_lowercase().starts_with(b"multipart/") {
+                return Ok(None);
+            }
+            let leasing = first.target.keys.lease(&first.target.wanted);
+            let lease = client.unless_gone(leasing).await.ok_or(Unread::ClientGone)?;
+            let terms = &lease.map_err(Unread::Refused)?.terms;
+            if terms.allows_every_model() && terms.allows_endpoint(Permission::Mcp) {
+                return Ok(None);
+            }
+        }
+        body::collect(client, self.head, &self.shared.spool)
+            .await
+            .map(Some)
+    }
+
+    /// One attempt with one key.
+    async fn attempt(
+        &self,
+        client: &mut Client,
+        step: &Step,
+        entered: &Arc<Route>,
+        path: &str,
+        body: Option<&Whole>,
+        last: bool,
+    ) -> Ended {
+        let path = entered.api.translate(step.route.api, path);
+        let mut settling = Settling::new(&self.shared.metrics, &self.shared.usage, &step.route.name);
+        let ended = match self
+            .judge_and_send(client, step, &path, body, last, &mut settling)
+            .await
+        {
+            Ok(ended) => ended,
+            Err(refusal) => Ended::NotSent(refusal),
+        };
+        self.learn(&step.target, &ended, settling.lease());
+        settling.settle(outcome(&ended), self.started.elapsed());
+        ended
+    }
+
+    async fn judge_and_send(
+        &self,
+        client: &mut Client,
+        step: &Step,
+        path: &str,
+        body: Option<&Whole>,
+        last: bool,
+        settling: &mut Settling<'_>,
+    ) -> Result<Ended, Refusal> {
+        let Step { route, target } = step;
+        let Source::Live { upstream, .. } = &route.source else {
+            return Err(Refusal::new(Code::BadRequest, "the route has no provider"));
+        };
+        let ask = Ask::read(route.api, &route.aliases, self.head, path, body)?;
+        let leasing = target.keys.lease(&target.wanted);
+        let Some(lease) = client.unless_gone(leasing).await else {
+            return Ok(Ended::ClientGone);
+        };
+        let lease = lease?;
+        settling.leased(&lease, ask.permission());
+        let grant = ask.grant(&lease.terms, upstream.origin().host())?;
+        let bound = upstream.bind(&target.wanted.provider, lease)?;
+        let whole = body.map(|body| ask.body(body));
+        let (sending, framing) = match &whole {
+            Some(whole) => (
+                Sending::Whole(whole),
+                Framing::Length(whole.bytes().len() as u64),
+            ),
+            None => (Sending::Stream, self.head.framing),
+        };
+        let request = Outgoing::new(self.head, route, &grant, framing);
+        let marks = Marks {
+            request_id: self.request_id,
+            closing: self.closing,
+            started: self.started,
+            overhead: &self.shared.metrics.overhead,
+            scheme: client.scheme,
+            last,
+        };
+        let (ended, settled) = relay::exchange(client, &bound, &request, sending, marks).await;
+        settling.used(Record::from(settled));
+        Ok(ended)
+    }
+
+    /// What an attempt says about its key, for the requests after this one.
+    fn learn(&self, target: &Target, ended: &Ended, lease: Option<&Arc<Lease>>) {
+        let now = Instant::now();
+        match ended {
+            Ended::Relayed { status, .. } if *status < 400 => target.succeed(),
+            Ended::Relayed { status: 429, .. } => target.cool(now, None),
+            Ended::Rejected(Rejected { fault, retry_after }) => match fault {
+                UpstreamFault::AuthBad | UpstreamFault::AuthScope | UpstreamFault::Quota => {
+                    target.refuse(now, lease.map_or(0, |lease| lease.version));
+                }
+                UpstreamFault::Rate | UpstreamFault::Overloaded => target.cool(now, *retry_after),
+                UpstreamFault::Server | UpstreamFault::Other => {}
+            },
+            Ended::Relayed { .. }
+            | Ended::Refused(_)
+            | Ended::NotSent(_)
+            | Ended::ClientGone
+            | Ended::Broken => {}
+        }
+    }
+
+    /// What comes after an attempt that was not the answer; nothing when it was.
+    fn next(&self, step: &Step, ended: &Ended, again: bool) -> Option<Next> {
+        let other = |reason| Some(Next { reason, wait: None });
+        match ended {
+            Ended::NotSent(refusal) => match refusal.code {
+                // The next key, or the provider behind it, may be in reach; its terms may allow what these did not.
+                Code::HsmUnavailable
+                | Code::KeyRevoked
+                | Code::ModelNotAllowed
+                | Code::PermissionDenied
+                | Code::UpstreamNotAllowed
+                | Code::UpstreamTimeout
+                | Code::UpstreamUnreachable => other("unreachable"),
+                Code::BadRequest
+                | Code::EchoBlocked
+                | Code::HeadersTooLarge
+                | Code::Misdirected
+                | Code::RateLimited
+                | Code::UpstreamCredentialsRejected => None,
+            },
+            Ended::Rejected(Rejected { fault, retry_after }) => match fault {
+                UpstreamFault::AuthBad | UpstreamFault::AuthScope => other("credentials"),
+                UpstreamFault::Quota => other("quota"),
+                UpstreamFault::Rate => other("rate"),
+                UpstreamFault::Overloaded | UpstreamFault::Server | UpstreamFault::Other => {
+                    let wait = retry_after.unwrap_or(BACK_OFF);
+                    let wait = Some(wait).filter(|wait| !again && *wait <= BACK_OFF_MAX);
+                    let _ = step;
+                    Some(Next {
+                        reason: "server",
+                        wait,
+                    })
+                }
+            },
+            // Sent, and perhaps carried out: never sent again.
+            Ended::Refused(_) | Ended::Relayed { .. } | Ended::ClientGone | Ended::Broken => None,
+        }
+    }
+
+    /// A route that answers by itself.
+    async fn mock(&self, client: &mut Client, route: &Route, path: &str) -> Ended {
+        let ask = async {
+            Ask::call(route.api, self.head, path).map_err(Unread::Refused)?;
+            body::collect(client, self.head, &self.shared.spool).await
+        };
+        match ask.await {
+            Ok(body) => {
+                let asked = mock::Asked {
+                    head: self.head,
+                    path,
+                    body: &body,
+                    request_id: self.request_id,
+                    closing: self.closing,
+                };
+                mock::answer(client, route, asked).await
+            }
+            Err(Unread::ClientGone) => Ended::ClientGone,
+            Err(Unread::Refused(refusal)) => Ended::Refused(refusal),
+        }
+    }
+}
+
+/// Another attempt.
+struct Next {
+    /// Why, as counted.
+    reason: &'static str,
+    /// With the same key, after this time; else with the next.
+    wait: Option<Duration>,
+}
+
 fn outcome(ended: &Ended) -> Outcome {
     match ended {
         Ended::Relayed { .. } => Outcome::Ok,
         Ended::ClientGone => Outcome::Canceled,
         Ended::Broken => Outcome::Failed,
-        Ended::Refused(refusal) => match refusal.code {
+        Ended::Rejected(rejected) => match rejected.fault {
+            UpstreamFault::AuthBad => Outcome::CredentialsRejected,
+            UpstreamFault::AuthScope
+            | UpstreamFault::Quota
+            | UpstreamFault::Rate
+            | UpstreamFault::Overloaded
+            | UpstreamFault::Server
+            | UpstreamFault::Other => Outcome::Failed,
+        },
+        Ended::Refused(refusal) | Ended::NotSent(refusal) => match refusal.code {
             Code::UpstreamCredentialsRejected => Outcome::CredentialsRejected,
-            Code::UpstreamTimeout | Code::UpstreamUnreachable => Outcome::Failed,
+            Code::EchoBlocked | Code::UpstreamTimeout | Code::UpstreamUnreachable => {
+                Outcome::Failed
+            }
             Code::HsmUnavailable | Code::KeyRevoked => Outcome::Unleased,
             Code::BadRequest
             | Code::HeadersTooLarge
             | Code::Misdirected
+            | Code::ModelNotAllowed
             | Code::PermissionDenied
+            | Code::RateLimited
             | Code::UpstreamNotAllowed => Outcome::Refused,
         },
     }

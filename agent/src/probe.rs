@@ -1,61 +1,78 @@
-//! The provider's zero-token call: proves that a key works without using it up. Lists the models and looks at the status alone.
+//! The provider's zero-token call: proves that a key works without using it up. What it is stands in `providers`;
+//! only what the answer says of the key is told.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use providers::{Family, UpstreamFault};
+use providers::{Probe, Verdict};
 use tokio::io::AsyncReadExt as _;
 
 use crate::http1::{Decoder, RequestHead, ResponseHead};
 use crate::inject::Outgoing;
-use crate::route::Route;
+use crate::policy::Grant;
+use crate::route::{Route, Source};
+use crate::targets::Target;
 
-/// A list of models comes within a second.
+/// Lists of models come within a second.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What of the answer is looked at.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// Makes the call. The line is for the operator and says nothing of the answer but its status.
-pub async fn test_key(route: &Arc<Route>) -> Result<String, String> {
-    match tokio::time::timeout(TIMEOUT, call(route)).await {
+/// Makes the call with one key of a route. The line is for the operator and says nothing of the answer but its status.
+pub async fn test_key(route: &Arc<Route>, target: &Target) -> Result<String, String> {
+    match tokio::time::timeout(TIMEOUT, call(route, target)).await {
         Ok(answer) => answer,
         Err(_) => Err(format!(
             "{} did not answer within 20 s",
-            route.wanted.origin
+            target.wanted.origin
         )),
     }
 }
 
-async fn call(route: &Arc<Route>) -> Result<String, String> {
-    let request = match route.family {
-        Family::Openai => {
-            "GET /v1/models HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n\r\n"
-        }
-        Family::Anthropic => {
-            "GET /v1/models?limit=1 HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\nanthropic-version: 2023-06-01\r\n\r\n"
-        }
-        Family::Gemini => {
-            "GET /v1beta/models?pageSize=1 HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n\r\n"
-        }
+/// The probe as an app would send it.
+fn request(probe: &Probe) -> String {
+    let mut text = format!(
+        "{} {} HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n",
+        probe.method, probe.target
+    );
+    for (name, value) in probe.headers {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{name}: {value}\r\n");
+    }
+    if !probe.body.is_empty() {
+        let _ = write!(
+            text,
+            "content-type: application/json\r\ncontent-length: {}\r\n",
+            probe.body.len()
+        );
+    }
+    text.push_str("\r\n");
+    text
+}
+
+async fn call(route: &Arc<Route>, target: &Target) -> Result<String, String> {
+    let Source::Live { upstream, .. } = &route.source else {
+        return Err("the route answers by itself (mode = \"mock\")".to_owned());
     };
-    let (head, _) = RequestHead::parse(request.as_bytes(), 0)
+    let wanted = &target.wanted;
+    let probe = route.api.probe();
+    let (head, _) = RequestHead::parse(request(&probe).as_bytes(), 0)
         .ok()
         .flatten()
         .expect("the probe's own request is valid");
-    let path = route
-        .check(&head, &head.path)
-        .map_err(|refusal| refusal.to_string())?;
-    let lease = route
+    let lease = target
         .keys
-        .lease(&route.wanted)
+        .lease(wanted)
         .await
         .map_err(|refusal| refusal.to_string())?;
     let version = lease.version;
-    let bound = route
-        .upstream
-        .bind(&route.wanted.provider, lease)
+    let grant = Grant::for_probe(route.api, &head.path, &lease.terms, upstream.origin().host())
+        .map_err(|refusal| refusal.to_string())?;
+    let bound = upstream
+        .bind(&wanted.provider, lease)
         .map_err(|refusal| refusal.to_string())?;
     let mut connection = bound
         .new_connection()
@@ -64,11 +81,14 @@ async fn call(route: &Arc<Route>) -> Result<String, String> {
     let unanswered = || {
         format!(
             "{} closed the connection without an answer",
-            route.wanted.origin
+            wanted.origin
         )
     };
     let sent = connection
-        .send_head(&Outgoing::new(&head, route, path), b"")
+        .send_head(
+            &Outgoing::new(&head, route, &grant, head.framing),
+            probe.body,
+        )
         .await
         .map_err(|refusal| refusal.to_string())?;
     sent.map_err(|_| unanswered())?;
@@ -107,22 +127,19 @@ async fn call(route: &Arc<Route>) -> Result<String, String> {
         return Err(unanswered());
     };
     let status = answer.status;
-    match (status, route.family.classify(status, &body)) {
-        (200..=299, _) => Ok(format!(
-            "version {version}: accepted by {} (HTTP {status})",
-            route.wanted.origin
+    let origin = &wanted.origin;
+    match probe.verdict(status, &body) {
+        Verdict::Accepted => Ok(format!(
+            "version {version}: accepted by {origin} (HTTP {status})"
         )),
-        (_, UpstreamFault::AuthScope) => Ok(format!(
-            "version {version}: accepted by {}, which does not let it list models (HTTP {status})",
-            route.wanted.origin
+        Verdict::AcceptedNoScope => Ok(format!(
+            "version {version}: accepted by {origin}, which does not let it make this call (HTTP {status})"
         )),
-        (_, UpstreamFault::AuthBad) => Err(format!(
-            "version {version}: refused by {} (HTTP {status}): rotate it",
-            route.wanted.origin
+        Verdict::Refused => Err(format!(
+            "version {version}: refused by {origin} (HTTP {status}): rotate it"
         )),
-        (_, UpstreamFault::Other) => Err(format!(
-            "version {version}: {} answered HTTP {status}, which says nothing about the key",
-            route.wanted.origin
+        Verdict::Unclear => Err(format!(
+            "version {version}: {origin} answered HTTP {status}, which says nothing about the key"
         )),
     }
 }

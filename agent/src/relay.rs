@@ -1,34 +1,53 @@
-//! One exchange with the upstream: the request body and the response run at the same time, and neither is collected.
+//! One exchange with the upstream: the request body and the response run at the same time, and the response is never collected.
 //!
 //! The response may begin before the request has ended. An app that goes away ends the upstream side at once: a provider bills for every
 //! token that it goes on producing. A body that breaks off is never completed for the other side.
 
-mod io;
+pub(crate) mod io;
 mod request;
 mod response;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use lifecycle::drain::Watcher;
 use prometheus::Histogram;
+use providers::UpstreamFault;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::body::Whole;
 use crate::http1::{Framing, RequestHead};
 use crate::inject::Outgoing;
+use crate::listen::{ClientStream, Scheme};
 use crate::respond::{Code, Refusal};
+use crate::sieve::{Settled, Sieve};
 use crate::upstream::{BoundConnection, BoundUpstream};
 use request::{Body, send_rest};
+pub use response::CREDENTIALS_REJECTED;
 use response::relay_response;
 
 /// The app's connection: the socket, and bytes that were read and not consumed.
 #[derive(Debug)]
 pub struct Client {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: ClientStream,
     /// Read ahead: the beginning of the body, or a pipelined request.
     pub buffer: BytesMut,
+    /// How the app reached us.
+    pub scheme: Scheme,
+    /// Says when the agent is to end.
+    pub drain: Watcher,
+}
+
+/// The body of the request.
+#[derive(Clone, Copy, Debug)]
+pub enum Sending<'a> {
+    /// As it comes from the app.
+    Stream,
+    /// It is here already.
+    Whole(&'a Whole),
 }
 
 /// How an exchange ended.
@@ -41,12 +60,25 @@ pub enum Ended {
         /// Whether the app's connection may carry another request.
         keep_alive: bool,
     },
-    /// Nothing was sent to the app yet: it gets this.
+    /// Nothing was sent to the app yet: it gets this. The provider may have seen the request.
     Refused(Refusal),
+    /// The provider has seen nothing of the request, and the app has got nothing.
+    NotSent(Refusal),
+    /// Nothing was sent to the app yet, and another attempt may do better.
+    Rejected(Rejected),
     /// The app went away.
     ClientGone,
     /// The response broke off after it had begun; the app's connection must be closed.
     Broken,
+}
+
+/// What the provider said no with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// What it is about.
+    pub fault: UpstreamFault,
+    /// How long the provider asks to wait.
+    pub retry_after: Option<Duration>,
 }
 
 /// What goes into every response head besides the upstream's fields.
@@ -54,12 +86,16 @@ pub enum Ended {
 pub struct Marks<'a> {
     /// `x-tacit-request-id`.
     pub request_id: &'a str,
+    /// How the app reached us.
+    pub scheme: Scheme,
     /// The agent is draining: the app should come back on another connection.
     pub closing: bool,
     /// When the head of the request was complete.
     pub started: Instant,
     /// Gets the time from there to the head having gone upstream, connecting left out.
     pub overhead: &'a Histogram,
+    /// No other attempt comes after this one: what the provider says is the answer.
+    pub last: bool,
 }
 
 #[derive(Default)]
@@ -89,6 +125,7 @@ impl Progress {
 enum Stop {
     ClientGone,
     Refused(Refusal),
+    Rejected(Rejected),
     /// The upstream's connection ended or failed.
     UpstreamDied,
 }
@@ -98,27 +135,49 @@ const BROKE_OFF: Refusal = Refusal::new(
     "the provider closed the connection before it answered",
 );
 
-/// Carries out one request on `bound`.
+/// Carries out one request on `bound`, and says what came of it and what it used.
 pub async fn exchange(
     client: &mut Client,
     bound: &BoundUpstream,
     request: &Outgoing<'_>,
+    sending: Sending<'_>,
     marks: Marks<'_>,
-) -> Ended {
+) -> (Ended, Settled) {
+    let mut sieve = Sieve::new(request.shape(), bound.lease());
+    let ended = match run(client, bound, request, sending, marks, &mut sieve).await {
+        Ok(ended) => ended,
+        Err(refusal) => Ended::Refused(refusal),
+    };
+    (ended, sieve.settle())
+}
+
+async fn run(
+    client: &mut Client,
+    bound: &BoundUpstream,
+    request: &Outgoing<'_>,
+    sending: Sending<'_>,
+    marks: Marks<'_>,
+    sieve: &mut Sieve,
+) -> Result<Ended, Refusal> {
     let before = marks.started.elapsed();
-    let mut connection = match bound.connection().await {
+    let connecting = client.unless_gone(bound.connection());
+    let Some(connection) = connecting.await else {
+        return Ok(Ended::ClientGone);
+    };
+    let mut connection = match connection {
         Ok(connection) => connection,
-        Err(refusal) => return Ended::Refused(refusal),
+        Err(refusal) => return Ok(Ended::NotSent(refusal)),
     };
     let connected = Instant::now();
-    if request.head().expects_continue
+    if matches!(sending, Sending::Stream)
+        && request.head().expects_continue
         && client
             .stream
             .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
             .await
             .is_err()
     {
-        return Ended::ClientGone;
+        return Ok(Ended::ClientGone);
     }
     loop {
         let progress = Progress::default();
@@ -128,29 +187,37 @@ pub async fn exchange(
                 .overhead
                 .observe((before + connected.elapsed()).as_secs_f64())
         };
-        match attempt(client, &mut connection, request, marks, &progress, sent).await {
+        let tried = attempt(
+            client,
+            &mut connection,
+            (request, sending),
+            marks,
+            &progress,
+            sieve,
+            sent,
+        );
+        return Ok(match tried.await {
             Ok((status, reusable)) => {
                 let complete = Progress::is(&progress.request_done);
                 if reusable && complete {
                     connection.keep();
                 }
-                return Ended::Relayed {
+                Ended::Relayed {
                     status,
                     keep_alive: complete && !Progress::is(&progress.promised_close),
-                };
-            }
-            Err(Stop::ClientGone) => return Ended::ClientGone,
-            Err(_) if Progress::is(&progress.responded) => return Ended::Broken,
-            Err(Stop::Refused(refusal)) => return Ended::Refused(refusal),
-            // A kept connection may be closed by the other end just as we begin to use it.
-            Err(Stop::UpstreamDied) if reused && may_repeat(request.head(), &progress) => {
-                match bound.new_connection().await {
-                    Ok(fresh) => connection = fresh,
-                    Err(refusal) => return Ended::Refused(refusal),
                 }
             }
-            Err(Stop::UpstreamDied) => return Ended::Refused(BROKE_OFF),
-        }
+            Err(Stop::ClientGone) => Ended::ClientGone,
+            Err(_) if Progress::is(&progress.responded) => Ended::Broken,
+            Err(Stop::Refused(refusal)) => return Err(refusal),
+            Err(Stop::Rejected(rejected)) => Ended::Rejected(rejected),
+            // A kept connection may be closed by the other end just as we begin to use it.
+            Err(Stop::UpstreamDied) if reused && may_repeat(request.head(), &progress) => {
+                connection = bound.new_connection().await?;
+                continue;
+            }
+            Err(Stop::UpstreamDied) => return Err(BROKE_OFF),
+        });
     }
 }
 
@@ -166,42 +233,55 @@ fn may_repeat(head: &RequestHead, progress: &Progress) -> bool {
 async fn attempt(
     client: &mut Client,
     connection: &mut BoundConnection<'_>,
-    request: &Outgoing<'_>,
+    (request, sending): (&Outgoing<'_>, Sending<'_>),
     marks: Marks<'_>,
     progress: &Progress,
+    sieve: &mut Sieve,
     sent: impl FnOnce(),
 ) -> Result<(u16, bool), Stop> {
     // What has come of the body goes in one write with the head: one record, one packet, for most requests all there is.
-    let mut body = Body::new(request.head().framing);
+    let mut body = Body::new(request.head().framing, sending);
     let taken = body.take(&client.buffer)?;
-    match connection.send_head(request, &body.out).await {
+    match connection.send_head(request, body.out()).await {
         Ok(Ok(())) => sent(),
         Ok(Err(_)) => return Err(Stop::UpstreamDied),
         Err(refusal) => return Err(Stop::Refused(refusal)),
     }
     client.buffer.advance(taken);
-    if taken > 0 {
+    if taken > 0 || matches!(sending, Sending::Whole(whole) if !whole.bytes().is_empty()) {
         Progress::set(&progress.body_taken);
     }
     if body.is_done() {
         Progress::set(&progress.request_done);
     }
-    let Client { stream, buffer } = client;
+    let Client { stream, buffer, .. } = client;
     let (mut from_client, mut to_client) = stream.split();
     let (mut from_upstream, mut to_upstream) = tokio::io::split(&mut connection.stream);
     let up = send_rest(body, &mut from_client, buffer, &mut to_upstream, progress);
     let down = relay_response(
-        &mut from_upstream,
-        &mut connection.buffer,
+        (&mut from_upstream, &mut connection.buffer),
         &mut to_client,
         request,
         marks,
         progress,
+        sieve,
     );
     tokio::select! {
         // A response that is complete counts, even if the app went away in the same moment.
         biased;
         ended = down => ended,
         stop = up => Err(stop),
+    }
+}
+
+impl Client {
+    /// Waits for `work` as long as the app is there; what the app sends meanwhile is kept for later, up to a bound.
+    pub async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let Self { stream, buffer, .. } = self;
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = request::watch(stream, buffer) => None,
+        }
     }
 }

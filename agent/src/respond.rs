@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use providers::Family;
+use providers::{Api, Family};
 
 use crate::http1::{Reject, response};
 
@@ -14,6 +14,8 @@ use crate::http1::{Reject, response};
 pub enum Code {
     /// The request is malformed or for no route.
     BadRequest,
+    /// The provider's answer cannot be searched for our key.
+    EchoBlocked,
     /// The head is too large.
     HeadersTooLarge,
     /// No valid lease can be had now.
@@ -22,8 +24,12 @@ pub enum Code {
     KeyRevoked,
     /// The Host header names somebody else.
     Misdirected,
+    /// The key may not be used for this model.
+    ModelNotAllowed,
     /// The caller, or everybody, may not do this.
     PermissionDenied,
+    /// Too much at one time.
+    RateLimited,
     /// The provider refused our key.
     UpstreamCredentialsRejected,
     /// The key may not be sent to the configured origin.
@@ -39,11 +45,14 @@ impl Code {
     pub fn name(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::EchoBlocked => "echo_blocked",
             Self::HeadersTooLarge => "headers_too_large",
             Self::HsmUnavailable => "hsm_unavailable",
             Self::KeyRevoked => "key_revoked",
             Self::Misdirected => "misdirected",
+            Self::ModelNotAllowed => "model_not_allowed",
             Self::PermissionDenied => "permission_denied",
+            Self::RateLimited => "rate_limited",
             Self::UpstreamCredentialsRejected => "upstream_credentials_rejected",
             Self::UpstreamNotAllowed => "upstream_not_allowed",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -55,10 +64,16 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
-            Self::PermissionDenied | Self::UpstreamNotAllowed | Self::KeyRevoked => 403,
+            Self::PermissionDenied
+            | Self::ModelNotAllowed
+            | Self::UpstreamNotAllowed
+            | Self::KeyRevoked => 403,
             Self::Misdirected => 421,
+            Self::RateLimited => 429,
             Self::HeadersTooLarge => 431,
-            Self::UpstreamCredentialsRejected | Self::UpstreamUnreachable => 502,
+            Self::EchoBlocked | Self::UpstreamCredentialsRejected | Self::UpstreamUnreachable => {
+                502
+            }
             Self::HsmUnavailable => 503,
             Self::UpstreamTimeout => 504,
         }
@@ -67,13 +82,15 @@ impl Code {
     /// Whether the same request may do better in a moment. SDKs retry 5xx by themselves unless told otherwise.
     pub fn may_retry(self) -> bool {
         match self {
-            Self::HsmUnavailable | Self::UpstreamUnreachable => true,
+            Self::HsmUnavailable | Self::RateLimited | Self::UpstreamUnreachable => true,
             // After a timeout the provider may still be at work, and bill twice.
             Self::UpstreamTimeout
             | Self::BadRequest
+            | Self::EchoBlocked
             | Self::HeadersTooLarge
             | Self::KeyRevoked
             | Self::Misdirected
+            | Self::ModelNotAllowed
             | Self::PermissionDenied
             | Self::UpstreamCredentialsRejected
             | Self::UpstreamNotAllowed => false,
@@ -113,14 +130,15 @@ impl From<Reject> for Refusal {
 /// The whole response for a refusal. Requests that match no route get the OpenAI envelope, which most clients can read.
 pub fn refusal(
     refusal: Refusal,
-    family: Option<Family>,
+    api: Option<Api>,
     request_id: &str,
     keep_alive: bool,
     with_body: bool,
 ) -> Vec<u8> {
     let Refusal { code, message } = refusal;
     let status = code.status();
-    let body = family.unwrap_or(Family::Openai).refusal(
+    let api = api.unwrap_or(Api::own(Family::Openai));
+    let body = api.refusal(
         status,
         code.name(),
         &format!("tacit-agent: {message}"),
@@ -156,7 +174,7 @@ mod tests {
     fn text(code: Code) -> String {
         String::from_utf8(refusal(
             Refusal::new(code, "why"),
-            Some(Family::Anthropic),
+            Some(Api::own(Family::Anthropic)),
             "req_1",
             true,
             true,

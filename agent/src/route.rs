@@ -1,33 +1,74 @@
-//! A route: path prefix → provider, key, origin. Everything about where a request goes is decided here, from configuration alone.
+//! A route: path prefix → provider, keys, origin. Everything about where a request goes is decided here, from configuration alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use providers::{Endpoint, Family, Permission};
+use custody::Origin;
+use providers::Api;
 
-use crate::http1::RequestHead;
-use crate::keys::{KeySource, Wanted};
-use crate::respond::{Code, Refusal};
+use crate::targets::Targets;
 use crate::upstream::Upstream;
 
 /// One `[providers.NAME]` of the configuration.
 pub struct Route {
-    /// The path prefix, without slashes; also the provider's name in metrics and in the key's header.
+    /// The path prefix, without slashes; also the provider's name in metrics and in the keys' headers.
     pub name: String,
     /// The API that it speaks.
-    pub family: Family,
-    /// Which key, for which origin.
-    pub wanted: Wanted,
-    /// Where leases come from.
-    pub keys: Arc<dyn KeySource>,
-    /// Where requests go.
-    pub upstream: Arc<Upstream>,
+    pub api: Api,
+    /// Names by which apps may call models.
+    pub aliases: BTreeMap<String, String>,
+    /// Routes that take over, in order.
+    pub fallback: Vec<String>,
+    /// Where answers come from.
+    pub source: Source,
+}
+
+/// Where the answers of a route come from.
+pub enum Source {
+    /// The provider, with one of several keys.
+    Live {
+        /// The keys.
+        targets: Targets,
+        /// Where requests go.
+        upstream: Arc<Upstream>,
+    },
+    /// This process, in the provider's own format, without a key.
+    Mock,
+}
+
+impl Route {
+    /// Where its requests go, if they go anywhere.
+    pub fn origin(&self) -> Option<&Origin> {
+        match &self.source {
+            Source::Live { upstream, .. } => Some(upstream.origin()),
+            Source::Mock => None,
+        }
+    }
+
+    /// The key that its metrics name when no key was chosen yet.
+    pub fn first_key(&self) -> &str {
+        match &self.source {
+            Source::Live { targets, .. } => targets
+                .iter()
+                .next()
+                .map_or("", |target| target.wanted.key_id.as_str()),
+            Source::Mock => "mock",
+        }
+    }
+
+    /// Its keys.
+    pub fn targets(&self) -> Option<&Targets> {
+        match &self.source {
+            Source::Live { targets, .. } => Some(targets),
+            Source::Mock => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Route")
             .field("name", &self.name)
-            .field("key", &self.wanted.key_id)
             .finish_non_exhaustive()
     }
 }
@@ -39,45 +80,16 @@ pub struct Routes {
     pub list: Vec<Arc<Route>>,
 }
 
-/// That method and path were checked against the route's API: needed to build an upstream request.
-#[derive(Debug)]
-pub struct Checked<'a> {
-    /// The path as the provider will see it: canonical, checked, and exactly what is sent.
-    path: &'a str,
-}
-
-impl Checked<'_> {
-    /// The path as the provider will see it.
-    pub fn path(&self) -> &str {
-        self.path
-    }
-}
-
 impl Routes {
     /// The route whose prefix the path has, and the rest of the path.
     pub fn find<'a>(&self, path: &'a str) -> Option<(&Arc<Route>, &'a str)> {
         let path = path.strip_prefix('/')?;
         let (prefix, _) = path.split_once('/')?;
-        let route = self.list.iter().find(|route| route.name == prefix)?;
-        Some((route, &path[prefix.len()..]))
+        Some((self.named(prefix)?, &path[prefix.len()..]))
     }
-}
 
-impl Route {
-    /// Whether this endpoint may be asked for at all. Account management and unknown endpoints are refused before any key is touched.
-    pub fn check<'a>(&self, head: &RequestHead, path: &'a str) -> Result<Checked<'a>, Refusal> {
-        match self.family.endpoint(head.method, path) {
-            // Whoever holds such a credential goes round this agent, and no revoke reaches it. Only a permission of the key itself may allow
-            // that, and no lease carries permissions yet.
-            Endpoint::Needs(Permission::EphemeralKeys) => Err(Refusal::new(
-                Code::PermissionDenied,
-                "this endpoint hands out a provider credential of its own, with which requests would go round Tacit; it is not allowed",
-            )),
-            Endpoint::Needs(_) => Ok(Checked { path }),
-            Endpoint::Denied => Err(Refusal::new(
-                Code::PermissionDenied,
-                "this method and path are not among the provider's endpoints that may be used through Tacit",
-            )),
-        }
+    /// The route of this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.list.iter().find(|route| route.name == name)
     }
 }

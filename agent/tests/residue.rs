@@ -212,7 +212,7 @@ async fn use_and_look(process: &Process) {
         let path = ["models", "chat/completions", "responses"][n % 3];
         let fill = "x".repeat(n * 7 % 300);
         app.send(format!(
-            "POST /openai/v1/{path} HTTP/1.1\r\nHost: localhost\r\nX-Fill: {fill}\r\nContent-Length: 4\r\n\r\nbody"
+            "POST /openai/v1/{path} HTTP/1.1\r\nHost: localhost\r\nX-Fill: {fill}\r\nContent-Length: 4\r\n\r\n{{  }}"
         ))
         .await;
         let wanted = if path == "models" { 403 } else { 200 };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 use custody::Trust;
 use lifecycle::admin;
@@ -11,11 +12,12 @@ use tokio::sync::mpsc;
 
 use super::force::{Force, Unchanging};
 use super::{Agent, BuildError, Deps};
-use crate::config::{Config, KeyRef};
+use crate::body::Spool;
+use crate::config::{self, Config, KeyRef, Provider};
 use crate::keys::cache::Cache;
 use crate::keys::hsmd::{Hsmd, Settings, Watch};
 use crate::keys::{KeySource, Wanted};
-use crate::listen::{self, RequestIds};
+use crate::listen::{self, Authority, Door, RequestIds, Tls};
 use crate::metrics::Metrics;
 use crate::pipeline::Shared;
 use crate::usage::Usage;
@@ -35,7 +37,8 @@ impl Config {
     pub fn has_store_keys(&self) -> bool {
         self.providers
             .iter()
-            .any(|provider| matches!(provider.key, KeyRef::Store(_)))
+            .flat_map(Provider::keys)
+            .any(|key| matches!(key, KeyRef::Store(_)))
     }
 
     /// Reads the trust file.
@@ -59,7 +62,8 @@ impl Config {
         let key_ids: BTreeSet<String> = self
             .providers
             .iter()
-            .filter_map(|provider| match &provider.key {
+            .flat_map(Provider::keys)
+            .filter_map(|key| match key {
                 KeyRef::Store(id) => Some(id.to_string()),
                 KeyRef::Fixed(_) => None,
             })
@@ -112,17 +116,31 @@ impl Config {
         });
         let bind = |addr| move |source| BuildError::Bind { addr, source };
         let (listener, addr) = listen::bind(self.listen).await.map_err(bind(self.listen))?;
+        let tls = match &self.tls {
+            Some(tls) => Some((
+                tls,
+                listen::bind(tls.listen).await.map_err(bind(tls.listen))?,
+            )),
+            None => None,
+        };
         let admin = admin::bind(self.admin_listen).await?.spawn(
             "tacit_agent",
             readiness.clone(),
             registry,
         )?;
 
+        let mut doors = vec![(listener, Door::Plain)];
+        let mut tls_addr = None;
+        if let Some((tls, (listener, addr))) = tls {
+            doors.push((listener, Door::Tls(self.certify(tls)?)));
+            tls_addr = Some(addr);
+        }
         let shared = Shared {
             routes: RwLock::default(),
             hosts: RwLock::new(Arc::from([])),
             metrics,
             usage: Arc::new(Usage::default()),
+            spool: Spool::default(),
         };
         let mut force = Force {
             config_path,
@@ -137,8 +155,9 @@ impl Config {
         let [a, b, c, d, e, f, ..] = instance_id;
         Ok(Agent {
             addr,
+            tls_addr,
             admin_addr: admin.addr(),
-            listener,
+            doors,
             admin,
             force,
             watch,
@@ -146,6 +165,18 @@ impl Config {
             ids: Arc::new(RequestIds::new([a, b, c, d, e, f])),
             readiness,
         })
+    }
+}
+
+impl Config {
+    /// An authority of this process, and its certificate where apps find it.
+    fn certify(&self, tls: &config::Tls) -> Result<Tls, BuildError> {
+        let authority = Authority::new(&self.hosts, SystemTime::now())?;
+        listen::publish(&tls.ca_file, authority.pem()).map_err(|source| BuildError::CaFile {
+            path: tls.ca_file.clone(),
+            source,
+        })?;
+        Ok(Tls::new(authority)?)
     }
 }
 

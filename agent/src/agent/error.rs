@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use lifecycle::admin;
 
+use crate::listen::AuthorityError;
 use crate::trust_roots::RootsError;
 
 /// Why the agent cannot start.
@@ -53,6 +54,18 @@ pub enum BuildError {
         #[source]
         source: std::io::Error,
     },
+    /// The certificate authority's file cannot be written.
+    #[error("cannot write tls.ca_file {path}; its directory must exist and be ours to write to")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No certificate for apps could be made.
+    #[error("cannot set up TLS for apps")]
+    Authority(#[from] AuthorityError),
     /// The admin endpoints cannot be had.
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
@@ -71,8 +84,10 @@ impl BuildError {
             Self::NoTrust { .. }
             | Self::Trust { .. }
             | Self::Roots { .. }
+            | Self::CaFile { .. }
             | Self::ServerName { .. } => true,
             Self::Arena(_)
+            | Self::Authority(_)
             | Self::Bind { .. }
             | Self::Admin(_)
             | Self::Metrics(_)

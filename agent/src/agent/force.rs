@@ -9,16 +9,18 @@ use rustls::RootCertStore;
 use secret::Arena;
 
 use super::BuildError;
-use crate::config::{Config, KeyRef};
+use crate::config::{self, Config, KeyRef, Tls};
 use crate::keys::cache::Cache;
 use crate::keys::fixed::Fixed;
 use crate::keys::hsmd::{self, Control, Hsmd, Leases};
 use crate::keys::{KeySource, Wanted};
 use crate::pipeline::Shared;
 use crate::probe;
-use crate::route::{Route, Routes};
+use crate::route::{Route, Routes, Source};
+use crate::targets::{Target, Targets};
 use crate::trust_roots;
 use crate::upstream::Upstream;
+use crate::upstream::address::Reach;
 
 /// What a reload works on.
 pub(super) struct Force {
@@ -36,6 +38,8 @@ pub(super) struct Force {
 pub(super) struct Unchanging {
     name: String,
     listen: SocketAddr,
+    /// With the names that the certificate is made out to.
+    tls: Option<(Tls, Vec<String>)>,
     admin_listen: SocketAddr,
     hsmd: Vec<PathBuf>,
     hsmd_uid: Option<u32>,
@@ -47,6 +51,7 @@ impl Unchanging {
         Self {
             name: config.name.clone(),
             listen: config.listen,
+            tls: config.tls.clone().map(|tls| (tls, config.hosts.clone())),
             admin_listen: config.admin_listen,
             hsmd: config.hsmd.clone(),
             hsmd_uid: config.hsmd_uid,
@@ -70,14 +75,14 @@ impl Force {
                         .read()
                         .unwrap_or_else(PoisonError::into_inner),
                 );
-                let route = routes
-                    .list
-                    .iter()
-                    .find(|route| route.wanted.key_id.as_str() == key_id)
-                    .cloned();
+                let found = routes.list.iter().find_map(|route| {
+                    let mut targets = route.targets()?.iter();
+                    let target = targets.find(|target| target.wanted.key_id.as_str() == key_id)?;
+                    Some((Arc::clone(route), Arc::clone(target)))
+                });
                 tokio::spawn(async move {
-                    let line = match route {
-                        Some(route) => probe::test_key(&route).await,
+                    let line = match found {
+                        Some((route, target)) => probe::test_key(&route, &target).await,
                         None => Err("no route of this agent uses the key".to_owned()),
                     };
                     let _ = answer.send(line);
@@ -96,7 +101,7 @@ impl Force {
             Config::load(path).map_err(|error| format!("{KEPT}; the file has errors: {error}"))?;
         if Unchanging::of(&config) != self.fixed {
             return Err(format!(
-                "{KEPT}; name, listen, admin_listen, hsmd, hsmd_uid, and the first or last store key need a restart to change"
+                "{KEPT}; name, listen, tls (and with it hosts), admin_listen, hsmd, hsmd_uid, and the first or last store key need a restart to change"
             ));
         }
         match self.put_in_force(config).await {
@@ -115,7 +120,7 @@ impl Force {
         let system = if config
             .providers
             .iter()
-            .any(|provider| provider.origin.tls())
+            .any(|provider| matches!(&provider.source, config::Source::Live(live) if live.origin.tls()))
         {
             trust_roots::system()
         } else {
@@ -151,48 +156,78 @@ impl Force {
     ) -> Result<Route, BuildError> {
         let crate::config::Provider {
             name,
-            family,
-            key,
+            api,
+            source,
+            aliases,
+            fallback,
+        } = provider;
+        let source = match source {
+            config::Source::Mock => {
+                tracing::warn!(provider = %name, "answers by itself: mode = \"mock\"");
+                Source::Mock
+            }
+            config::Source::Live(live) => self.live(&name, live, system)?,
+        };
+        Ok(Route {
+            name,
+            api,
+            aliases,
+            fallback,
+            source,
+        })
+    }
+
+    fn live(
+        &self,
+        name: &str,
+        live: config::Live,
+        system: &RootCertStore,
+    ) -> Result<Source, BuildError> {
+        let config::Live {
             origin,
             ca_file,
-        } = provider;
+            networks,
+            targets,
+        } = live;
         let tls = match origin.tls() {
             true => Some(
                 trust_roots::client_config(system.clone(), ca_file.as_deref()).map_err(
                     |source| BuildError::Roots {
-                        provider: name.clone(),
+                        provider: name.to_owned(),
                         source,
                     },
                 )?,
             ),
             false => None,
         };
-        let upstream = Upstream::new(origin.clone(), tls).map_err(|_| BuildError::ServerName {
-            provider: name.clone(),
-        })?;
-        let wanted = |key_id| Wanted {
-            key_id,
-            provider: name.clone(),
-            origin,
-        };
-        let (wanted, keys): (Wanted, Arc<dyn KeySource>) = match key {
-            KeyRef::Store(id) => (wanted(id), Arc::new(self.cache.clone())),
-            KeyRef::Fixed(key) => {
-                // A development key has no id of its own; its route's name stands for it in metrics.
-                let wanted = wanted(
-                    name.parse()
-                        .expect("the name was checked against the rule for key ids in config"),
-                );
-                tracing::warn!(provider = %name, "key from a file or variable: for development only");
-                let fixed = Fixed::new(&wanted, key, &self.arena)?;
-                (wanted, Arc::new(fixed))
-            }
-        };
-        Ok(Route {
-            name,
-            family,
-            wanted,
-            keys,
+        let upstream = Upstream::new(origin.clone(), tls, Reach::of(&origin, networks)).map_err(
+            |_| BuildError::ServerName {
+                provider: name.to_owned(),
+            },
+        )?;
+        let mut list = Vec::with_capacity(targets.len());
+        for target in targets {
+            let wanted = |key_id| Wanted {
+                key_id,
+                provider: name.to_owned(),
+                origin: origin.clone(),
+            };
+            let (wanted, keys): (Wanted, Arc<dyn KeySource>) = match target.key {
+                KeyRef::Store(id) => (wanted(id), Arc::new(self.cache.clone())),
+                KeyRef::Fixed(key) => {
+                    // A development key has no id of its own; its target's name stands for it in metrics.
+                    let wanted = wanted(target.id.parse().expect(
+                        "names of routes and targets were checked against the rule for key ids in config",
+                    ));
+                    tracing::warn!(provider = %name, "key from a file or variable: for development only");
+                    let fixed = Fixed::new(&wanted, key, &self.arena)?;
+                    (wanted, Arc::new(fixed))
+                }
+            };
+            list.push(Target::new(target.id, target.weight, wanted, keys));
+        }
+        Ok(Source::Live {
+            targets: Targets::new(list),
             upstream: Arc::new(upstream),
         })
     }
@@ -205,7 +240,11 @@ impl Force {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        routes.list.iter().for_each(|route| route.upstream.sweep());
+        for route in &routes.list {
+            if let Source::Live { upstream, .. } = &route.source {
+                upstream.sweep();
+            }
+        }
         self.cache.sweep();
         self.shared
             .metrics

@@ -12,6 +12,10 @@ listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
 hsmd = ["/run/tacit/hsmd.sock", "unix:/run/other.sock"]
 custodians = "/etc/tacit/custodians.json"
+hosts = ["Tacit.ns.svc"]
+[tls]
+listen = "127.0.0.1:0"
+ca_file = "/run/app/ca.pem"
 [lease]
 ttl = "0s"
 [providers.openai]
@@ -24,25 +28,38 @@ base_url = "https://llm.internal.example"
 secret_key_ref = { env = "DEV_KEY" }
 "#;
 
+fn live(provider: &Provider) -> &Live {
+    match &provider.source {
+        Source::Live(live) => live,
+        Source::Mock => panic!("a live provider"),
+    }
+}
+
 #[test]
 fn reads_every_field_of_the_contract() {
     let config = parse(FULL).unwrap();
     assert_eq!(config.name, "px_acme_prod");
     assert_eq!(config.hsmd[1], Path::new("/run/other.sock"));
     assert_eq!(config.lease.ttl, Duration::ZERO);
+    assert_eq!(config.hosts, ["tacit.ns.svc"]);
+    let tls = config.tls.unwrap();
+    assert_eq!(tls.listen.to_string(), "127.0.0.1:0");
+    assert_eq!(tls.ca_file, Path::new("/run/app/ca.pem"));
     let openai = config
         .providers
         .iter()
         .find(|p| p.name == "openai")
         .unwrap();
-    assert_eq!(openai.origin.to_string(), "https://gateway.example:8443");
-    assert!(matches!(&openai.key, KeyRef::Store(id) if id.as_str() == "openai-prod"));
+    let live = live(openai);
+    assert_eq!(live.origin.to_string(), "https://gateway.example:8443");
+    assert!(matches!(&live.targets[0].key, KeyRef::Store(id) if id.as_str() == "openai-prod"));
 }
 
 #[test]
 fn the_shortest_file_has_defaults() {
     let config = parse("[providers.gemini]\nsecret_key_ref = { store = \"g\" }").unwrap();
     assert_eq!(config.listen.to_string(), LISTEN);
+    assert_eq!(config.tls, None);
     assert_eq!(
         config.lease,
         Lease {
@@ -51,9 +68,17 @@ fn the_shortest_file_has_defaults() {
         }
     );
     assert_eq!(
-        config.providers[0].origin.to_string(),
+        live(&config.providers[0]).origin.to_string(),
         "https://generativelanguage.googleapis.com"
     );
+}
+
+#[test]
+fn an_empty_tls_table_has_defaults() {
+    let config = parse("[tls]\n[providers.gemini]\nsecret_key_ref = { store = \"g\" }").unwrap();
+    let tls = config.tls.unwrap();
+    assert_eq!(tls.listen.to_string(), "127.0.0.1:4143");
+    assert_eq!(tls.ca_file, Path::new("/run/tacit-agent/ca.pem"));
 }
 
 #[test]
@@ -67,7 +92,7 @@ ttl = "sk-secret-4"
 [providers.openai]
 secret_key_ref = { store = "sk secret 5" }
 base_url = "http://sk-secret-6.example"
-mode = "mock"
+mode = "sk-secret-7"
 [providers.mine]
 secret_key_ref = { env = "MISSING" }
 "#;
@@ -116,7 +141,11 @@ fn neighbours_of_good_values_are_refused() {
             "https://gateway.example:8443",
             "http://gateway.example:8443",
         ),
-        ("family = \"openai\"", "family = \"bedrock\""),
+        ("family = \"openai\"", "family = \"llama\""),
+        ("\"/run/app/ca.pem\"", "\"run/app/ca.pem\""),
+        ("\"/run/app/ca.pem\"", "\"/run/..\""),
+        ("\"Tacit.ns.svc\"", "\"tacit ns\""),
+        ("ca_file", "cert_file"),
         ("ttl = \"0s\"", "ttl = \"0s\"\noffline_grace = \"1s\""),
     ] {
         assert!(FULL.contains(from));
@@ -127,4 +156,83 @@ fn neighbours_of_good_values_are_refused() {
         broken.contains("line 1") && !broken.contains("sk-"),
         "{broken}"
     );
+}
+
+const SEVERAL: &str = r#"
+[providers.openai]
+fallback = ["groq", "mine"]
+allow_addresses = ["10.0.0.0/8"]
+[providers.openai.aliases]
+fast = "gpt-5.4-mini"
+[[providers.openai.target]]
+id = "primary"
+secret_key_ref = { store = "openai-1" }
+weight = 9
+[[providers.openai.target]]
+id = "second"
+secret_key_ref = { store = "openai-2" }
+[providers.groq]
+secret_key_ref = { store = "groq" }
+[providers.mine]
+family = "openai"
+base_url = "https://llm.internal.example"
+secret_key_ref = { store = "mine" }
+[providers.anthropic]
+mode = "mock"
+"#;
+
+#[test]
+fn reads_several_keys_aliases_and_fallbacks() {
+    let config = parse(SEVERAL).unwrap();
+    let named = |name: &str| config.providers.iter().find(|p| p.name == name).unwrap();
+    let openai = named("openai");
+    let targets: Vec<(&str, u32)> = live(openai)
+        .targets
+        .iter()
+        .map(|target| (target.id.as_str(), target.weight))
+        .collect();
+    assert_eq!(targets, [("primary", 9), ("second", 1)]);
+    assert_eq!(openai.aliases["fast"], "gpt-5.4-mini");
+    assert_eq!(openai.fallback, ["groq", "mine"]);
+    assert_eq!(live(openai).networks.len(), 1);
+    assert!(matches!(named("anthropic").source, Source::Mock));
+    assert_eq!(live(named("groq")).targets[0].id, "groq");
+}
+
+#[test]
+fn neighbours_of_good_targets_and_fallbacks_are_refused() {
+    for (from, to) in [
+        ("id = \"second\"", "id = \"primary\""),
+        ("id = \"second\"", "id = \"se cond\""),
+        ("weight = 9", "weight = 1001"),
+        ("weight = 9", "weight = -1"),
+        ("weight = 9", "wait = 9"),
+        (
+            "fallback = [\"groq\", \"mine\"]",
+            "fallback = [\"openai\"]",
+        ),
+        (
+            "fallback = [\"groq\", \"mine\"]",
+            "fallback = [\"groq\", \"groq\"]",
+        ),
+        (
+            "fallback = [\"groq\", \"mine\"]",
+            "fallback = [\"nobody\"]",
+        ),
+        (
+            "fallback = [\"groq\", \"mine\"]",
+            "fallback = [\"anthropic\"]",
+        ),
+        ("10.0.0.0/8", "10.0.0.0/33"),
+        ("fast = \"gpt-5.4-mini\"", "fast = 3"),
+        ("fast = \"gpt-5.4-mini\"", "fast = \"a b\""),
+    ] {
+        assert!(SEVERAL.contains(from), "{from}");
+        assert!(parse(&SEVERAL.replacen(from, to, 1)).is_err(), "{to}");
+    }
+    let idle = SEVERAL.replace("weight = 9", "weight = 0").replace(
+        "secret_key_ref = { store = \"openai-2\" }",
+        "secret_key_ref = { store = \"openai-2\" }\nweight = 0",
+    );
+    assert!(parse(&idle).unwrap_err().contains("weight above 0"));
 }

@@ -99,6 +99,11 @@ impl RequestHead {
         })
     }
 
+    /// Whether a body follows.
+    pub fn has_body(&self) -> bool {
+        !matches!(self.framing, Framing::None | Framing::Length(0))
+    }
+
     /// Whether the app nominated this field as one of its hop alone.
     pub fn nominates(&self, name: &str) -> bool {
         self.fields.lists("connection", name)

@@ -58,8 +58,11 @@ impl ResponseHead {
 
     /// The fields that the app gets: nothing of the hop, no cookies, no advice to leave us for another host, nothing in our name.
     pub fn forwarded(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        const DROPPED: [&str; 6] = [
+        const DROPPED: [&str; 8] = [
             "alt-svc",
+            "authentication-info",
+            // What goes on is decoded.
+            "content-encoding",
             "set-cookie",
             "strict-transport-security",
             "www-authenticate",
@@ -74,13 +77,6 @@ impl ResponseHead {
                     .get(..8)
                     .is_some_and(|start| start.eq_ignore_ascii_case("x-tacit-"))
         })
-    }
-
-    /// Whether the body is compressed, so that it cannot be read here.
-    pub fn is_encoded(&self) -> bool {
-        self.fields
-            .all("content-encoding")
-            .any(|value| !value.eq_ignore_ascii_case(b"identity"))
     }
 }
 

@@ -66,6 +66,11 @@ impl Terms {
         self.permissions.allow(needed)
     }
 
+    /// Whether a request may name any model, or none.
+    pub fn allows_every_model(&self) -> bool {
+        self.models == Models::All
+    }
+
     /// Whether a request may name this model: exactly as it stands there, case and all, since a provider may take any other spelling for
     /// another model. No entry but `*` alone has wildcards.
     pub fn allows_model(&self, model: &str) -> bool {

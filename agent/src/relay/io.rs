@@ -12,6 +12,9 @@ use super::Stop;
 /// Read at once from either side. One TLS record.
 const PIECE_BYTES: usize = 16 * 1024;
 
+/// An app that sends nothing of a body it announced.
+pub(crate) const REQUEST_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// An upstream that is silent, before its first byte or within a body. Reasoning models think for minutes; SDKs give up after ten.
 pub(super) const RESPONSE_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -30,7 +33,7 @@ pub(super) async fn more(
 }
 
 /// Reads at most one piece.
-pub(super) async fn read(
+pub(crate) async fn read(
     from: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
     idle: Duration,
@@ -44,7 +47,7 @@ pub(super) async fn read(
 }
 
 /// Writes all of it.
-pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+pub(crate) async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     let whole = async {
         to.write_all(bytes).await?;
         to.flush().await

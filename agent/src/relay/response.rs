@@ -1,16 +1,20 @@
-//! The upstream's response on its way down: what it says of our key is replaced, where it leads away from us is turned back.
+//! The upstream's response on its way down: what it says of our key is replaced, where it leads away from us is turned back, and all of it
+//! goes through the sieve.
 
 use std::io;
 
 use bytes::{Buf as _, BytesMut};
 use providers::UpstreamFault;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use super::io::{RESPONSE_IDLE_TIMEOUT, more, read, write};
-use super::{Marks, Progress, Stop};
+use super::{Marks, Progress, Rejected, Stop};
 use crate::http1::{Decoder, Encoder, Framing, ResponseHead, response, target};
 use crate::inject::Outgoing;
+use crate::listen::Scheme;
 use crate::respond::{Code, Refusal};
+use crate::sieve::{HOLD, LengthChanges, Sieve, Unreadable};
 
 /// Error bodies up to this size are read before they are relayed, to see whether they are about our key. Real ones are under 2 KiB.
 const ERROR_BODY_MAX: usize = 64 * 1024;
@@ -18,37 +22,61 @@ const ERROR_BODY_MAX: usize = 64 * 1024;
 /// Interim responses (1xx) tolerated before the real one.
 const INTERIM_MAX: usize = 8;
 
+/// The provider's no to our key, said in our own words.
+pub const CREDENTIALS_REJECTED: Refusal = Refusal::new(
+    Code::UpstreamCredentialsRejected,
+    "the provider did not accept the key that Tacit holds; your security team has been told",
+);
+
+const ECHO_BLOCKED: Refusal = Refusal::new(
+    Code::EchoBlocked,
+    "the provider's answer is encoded so that it cannot be searched for the key, although it was asked not to be",
+);
+
 /// Relays the response. `Ok((status, reusable))` when it was complete.
 pub(super) async fn relay_response(
-    upstream: &mut (impl AsyncRead + Unpin),
-    buffer: &mut BytesMut,
+    (upstream, buffer): (&mut (impl AsyncRead + Unpin), &mut BytesMut),
     client: &mut (impl AsyncWrite + Unpin),
     request: &Outgoing<'_>,
     marks: Marks<'_>,
     progress: &Progress,
+    sieve: &mut Sieve,
 ) -> Result<(u16, bool), Stop> {
     let head = read_head(upstream, buffer, request.head().method, progress).await?;
     let mut decoder = Decoder::new(head.framing);
     let mut early = Vec::new();
     if UpstreamFault::possible(head.status) {
         collect(upstream, buffer, &mut decoder, &mut early).await;
-        let family = request.route().family;
-        let unreadable = head.is_encoded() && !early.is_empty();
-        if unreadable || family.classify(head.status, &early) == UpstreamFault::AuthBad {
-            return Err(Stop::Refused(Refusal::new(
-                Code::UpstreamCredentialsRejected,
-                "the provider did not accept the key that Tacit holds; your security team has been told",
-            )));
-        }
+        judge_error(&head, &early, request, marks)?;
     }
-    let (mut out, encoder) = render_head(&head, request, marks, progress);
-    encoder.piece(&early, &mut out);
+    let changes = sieve.begin(&head, request.drops_usage());
+    let LengthChanges(changes) = changes.map_err(|_| Stop::Refused(ECHO_BLOCKED))?;
+    let framing = match head.framing {
+        // What may come out longer or shorter has its length in no head.
+        Framing::Length(1..) if changes => Framing::Chunked,
+        framing => framing,
+    };
+    let (mut out, encoder) = render_head(&head, framing, request, marks, progress, sieve);
+    let mut clear = Vec::new();
+    let unreadable = |_: Unreadable| Stop::UpstreamDied;
+    sieve.feed(&early, &mut clear).map_err(unreadable)?;
     loop {
         // In the first round what has come of the body goes in one write with the head.
+        let mut sieved = Ok(());
         let taken = decoder
-            .decode(buffer, |content| encoder.piece(content, &mut out))
+            .decode(buffer, |content| {
+                if sieved.is_ok() {
+                    sieved = sieve.feed(content, &mut clear);
+                }
+            })
             .map_err(|_| Stop::UpstreamDied)?;
+        sieved.map_err(unreadable)?;
         buffer.advance(taken);
+        if decoder.is_done() {
+            sieve.finish(&mut clear).map_err(unreadable)?;
+        }
+        encoder.piece(&clear, &mut out);
+        clear.clear();
         if decoder.is_done() {
             encoder.end(&mut out);
         }
@@ -60,14 +88,75 @@ pub(super) async fn relay_response(
         if decoder.is_done() {
             return Ok((head.status, head.keep_alive));
         }
-        if !more(upstream, buffer).await? {
+        let came = match sieve.is_holding() {
+            false => more(upstream, buffer).await?,
+            true => match timeout(HOLD, more(upstream, buffer)).await {
+                Ok(came) => came?,
+                Err(_) => {
+                    sieve.release(&mut clear);
+                    encoder.piece(&clear, &mut out);
+                    clear.clear();
+                    write(client, &out).await.map_err(|_| Stop::ClientGone)?;
+                    out.clear();
+                    more(upstream, buffer).await?
+                }
+            },
+        };
+        if !came {
             if decoder.ends_with_connection() {
+                sieve.finish(&mut clear).map_err(unreadable)?;
+                encoder.piece(&clear, &mut out);
                 encoder.end(&mut out);
                 write(client, &out).await.map_err(|_| Stop::ClientGone)?;
                 return Ok((head.status, false));
             }
             return Err(Stop::UpstreamDied);
         }
+    }
+}
+
+/// Decides what an error answer means before any of it goes on.
+fn judge_error(
+    head: &ResponseHead,
+    body: &[u8],
+    request: &Outgoing<'_>,
+    marks: Marks<'_>,
+) -> Result<(), Stop> {
+    let body = match Sieve::peek(head, body) {
+        Ok(body) => body,
+        // A 401 that cannot be read is taken for what it most likely is.
+        Err(Unreadable) if head.status == 401 => {
+            return Err(Stop::Rejected(Rejected {
+                fault: UpstreamFault::AuthBad,
+                retry_after: None,
+            }));
+        }
+        Err(Unreadable) => return Err(Stop::Refused(ECHO_BLOCKED)),
+    };
+    let fault = request.api().classify(head.status, &body);
+    match fault {
+        UpstreamFault::AuthBad => Err(Stop::Rejected(Rejected {
+            fault,
+            retry_after: None,
+        })),
+        UpstreamFault::AuthScope
+        | UpstreamFault::Quota
+        | UpstreamFault::Rate
+        | UpstreamFault::Overloaded
+        | UpstreamFault::Server
+            if !marks.last =>
+        {
+            Err(Stop::Rejected(Rejected {
+                fault,
+                retry_after: providers::retry_after(head.fields.iter(), &body),
+            }))
+        }
+        UpstreamFault::AuthScope
+        | UpstreamFault::Other
+        | UpstreamFault::Quota
+        | UpstreamFault::Rate
+        | UpstreamFault::Overloaded
+        | UpstreamFault::Server => Ok(()),
     }
 }
 
@@ -140,9 +229,11 @@ async fn collect(
 /// The response head for the app, and how its body is written.
 fn render_head(
     head: &ResponseHead,
+    framing: Framing,
     request: &Outgoing<'_>,
     marks: Marks<'_>,
     progress: &Progress,
+    sieve: &mut Sieve,
 ) -> (Vec<u8>, Encoder) {
     let asked = request.head();
     let mut out = Vec::with_capacity(1024);
@@ -161,17 +252,20 @@ fn render_head(
         if let Some(url) = head
             .fields
             .first(name)
-            .and_then(|url| through_us(url, request))
+            .and_then(|url| through_us(url, request, marks.scheme))
         {
             line(&[name.as_bytes(), b": ", url.as_bytes(), b"\r\n"]);
         }
     }
+    // All that the provider wrote, at once: a key in names, values or addresses of it.
+    sieve.mask(&mut out);
+    let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     line(&[
         b"x-tacit-request-id: ",
         marks.request_id.as_bytes(),
         b"\r\n",
     ]);
-    let encoder = match head.framing {
+    let encoder = match framing {
         Framing::Length(length) => {
             line(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"]);
             Encoder::Plain
@@ -193,8 +287,7 @@ fn render_head(
             Encoder::Chunked
         }
     };
-    let unbounded =
-        asked.is_http10 && matches!(head.framing, Framing::Chunked | Framing::UntilClose);
+    let unbounded = asked.is_http10 && matches!(framing, Framing::Chunked | Framing::UntilClose);
     if !asked.keep_alive || unbounded || marks.closing || !Progress::is(&progress.request_done) {
         Progress::set(&progress.promised_close);
         line(&[b"connection: close\r\n"]);
@@ -206,9 +299,9 @@ fn render_head(
 }
 
 /// Google answers a resumable upload with an absolute URL that SDKs call next: it must lead through us, or the key would be missing there.
-fn through_us(url: &[u8], request: &Outgoing<'_>) -> Option<String> {
+fn through_us(url: &[u8], request: &Outgoing<'_>, scheme: Scheme) -> Option<String> {
     let url = std::str::from_utf8(url).ok()?;
-    let rest = url.strip_prefix(&request.route().wanted.origin.to_string())?;
+    let rest = url.strip_prefix(&request.route().origin()?.to_string())?;
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     if !path.starts_with('/') {
         return None;
@@ -216,7 +309,8 @@ fn through_us(url: &[u8], request: &Outgoing<'_>) -> Option<String> {
     let query = target::without_credentials(query);
     let mark = if query.is_empty() { "" } else { "?" };
     Some(format!(
-        "http://{}/{}{path}{mark}{query}",
+        "{}://{}/{}{path}{mark}{query}",
+        scheme.name(),
         request.head().authority,
         request.route().name
     ))

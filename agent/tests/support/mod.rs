@@ -8,6 +8,7 @@
 
 pub mod daemon;
 pub mod office;
+pub mod raw_h2;
 pub mod store;
 
 use std::future::Future;
@@ -229,6 +230,8 @@ pub fn fields(head: &str, name: &str) -> Vec<String> {
 /// A running agent whose three providers go to one upstream with a key from a file.
 pub struct Running {
     pub addr: std::net::SocketAddr,
+    /// Where it listens with TLS, if its configuration says so.
+    pub tls_addr: Option<std::net::SocketAddr>,
     pub drain: Trigger,
     pub registry: Registry,
     pub served: tokio::task::JoinHandle<()>,
@@ -274,16 +277,26 @@ impl Running {
             config_path,
         };
         let agent = config.build(deps).await.unwrap();
-        let addr = agent.addr();
+        let (addr, tls_addr) = (agent.addr(), agent.tls_addr());
         let (reload, reloads) = mpsc::channel(1);
         let served = tokio::spawn(agent.serve(reloads));
         Self {
             addr,
+            tls_addr,
             drain,
             registry,
             served,
             reload,
         }
+    }
+
+    /// A value of a metric, such as `name{label="x"}`; zero if it is not there.
+    pub fn metric(&self, name: &str) -> u64 {
+        let value = self.metrics().lines().find_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.trim().parse().ok()
+        });
+        value.unwrap_or(0)
     }
 
     pub async fn connect(&self) -> App {

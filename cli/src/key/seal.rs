@@ -134,8 +134,7 @@ fn write_receipt(
 
 /// Where keys of a provider go when nothing else is said; nowhere, where each customer has an origin of their own.
 pub(super) fn own_origin(provider: &providers::Provider) -> Option<Origin> {
-    let own: Option<&'static str> = Some(provider.default_origin);
-    own.map(|text| {
+    provider.default_origin.map(|text| {
         text.parse()
             .expect("a test of the providers' table holds that origins parse")
     })

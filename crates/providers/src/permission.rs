@@ -19,6 +19,8 @@ pub enum Permission {
     FineTuning,
     /// Pictures and video.
     Images,
+    /// Remote MCP servers named in a body: the provider then calls a third party with what the app tells it. Never in a default.
+    Mcp,
     /// Reading the list of models.
     Models,
     /// Classifying content.
@@ -47,7 +49,7 @@ impl std::error::Error for UnknownPermission {}
 
 impl Permission {
     /// Every permission there is.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Audio,
         Self::Batches,
         Self::Chat,
@@ -56,6 +58,7 @@ impl Permission {
         Self::Files,
         Self::FineTuning,
         Self::Images,
+        Self::Mcp,
         Self::Models,
         Self::Moderation,
         Self::Realtime,
@@ -73,6 +76,7 @@ impl Permission {
             Self::Files => "files",
             Self::FineTuning => "fine-tuning",
             Self::Images => "images",
+            Self::Mcp => "mcp",
             Self::Models => "models",
             Self::Moderation => "moderation",
             Self::Realtime => "realtime",

@@ -9,6 +9,8 @@ pub enum Goal {
     AtMost(f64),
     /// This share of the figure beside it, or more.
     ShareAtLeast(f64),
+    /// This share of the figure beside it, or less.
+    ShareAtMost(f64),
 }
 
 /// One measured value.
@@ -62,6 +64,7 @@ impl Figure {
         Some(match self.goal? {
             Goal::AtMost(limit) => self.value <= limit,
             Goal::ShareAtLeast(share) => self.ratio().is_some_and(|ratio| ratio >= share),
+            Goal::ShareAtMost(share) => self.ratio().is_some_and(|ratio| ratio <= share),
         })
     }
 
@@ -74,6 +77,7 @@ impl Figure {
         match self.goal {
             Some(Goal::AtMost(limit)) => format!("<= {} {}: {verdict}", number(limit), self.unit),
             Some(Goal::ShareAtLeast(share)) => format!(">= {:.0} %: {verdict}", share * 100.0),
+            Some(Goal::ShareAtMost(share)) => format!("<= {:.0} %: {verdict}", share * 100.0),
             None => String::new(),
         }
     }
@@ -99,6 +103,7 @@ impl Figure {
         let goal = self.goal.map(|goal| match goal {
             Goal::AtMost(limit) => json!({"at_most": limit}),
             Goal::ShareAtLeast(share) => json!({"share_at_least": share}),
+            Goal::ShareAtMost(share) => json!({"share_at_most": share}),
         });
         json!({
             "section": self.section,
@@ -203,6 +208,15 @@ mod tests {
         assert_eq!(share(8.0).met(), Some(true));
         assert_eq!(share(7.9).met(), Some(false));
         let without = figure(8.0).goal(Goal::ShareAtLeast(0.8));
+        assert_eq!(without.met(), Some(false));
+        let most = |value| {
+            figure(value)
+                .beside("raw", 10.0)
+                .goal(Goal::ShareAtMost(1.0))
+        };
+        assert_eq!(most(10.0).met(), Some(true));
+        assert_eq!(most(10.1).met(), Some(false));
+        let without = figure(8.0).goal(Goal::ShareAtMost(1.0));
         assert_eq!(without.met(), Some(false));
     }
 

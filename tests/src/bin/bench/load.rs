@@ -20,7 +20,8 @@ use crate::rig::{Daemon, Rig};
 use crate::upstream::{ANSWER_BYTES, whole};
 
 const RATES: [u32; 2] = [1000, 3000];
-const CONNECTIONS: u32 = 32;
+/// As many as an SDK pool in a busy app has.
+pub const CONNECTIONS: u32 = 32;
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(3);
 /// Of a whole request, head and body.
@@ -30,25 +31,27 @@ const WARM_UP: Duration = Duration::from_millis(300);
 
 /// Where requests go.
 #[derive(Clone)]
-enum Target {
-    /// Plain, to the agent.
-    Agent(SocketAddr),
+pub enum Target {
+    /// Plain, to the agent or what stands in its place.
+    Proxy(SocketAddr),
     /// TLS, to the provider.
     Direct(SocketAddr, Arc<ClientConfig>),
 }
 
 /// One round, in microseconds.
-struct Round {
-    p50: f64,
-    p99: f64,
+pub struct Round {
+    /// Half of the requests took this long or less.
+    pub p50: f64,
+    /// 99 of 100 did.
+    pub p99: f64,
     /// How late requests left, which is the generator's own fault: 99 of 100 left earlier.
     late_p99: f64,
 }
 
 /// Measures an agent that is up and has a lease.
 pub fn measure(rig: &Rig, agent: &Daemon) -> anyhow::Result<Vec<Figure>> {
-    let through = Target::Agent(agent.address("listen")?.parse()?);
-    let direct = Target::Direct(rig.upstream.address(), tls(rig.upstream.ca_pem())?);
+    let through = Target::Proxy(agent.address("listen")?.parse()?);
+    let direct = Target::Direct(rig.upstream.address(), trusting(rig.upstream.ca_pem())?);
     let mut figures = Vec::new();
     for rate in RATES {
         figures.extend(at(rate, &through, &direct, agent.process.pid())?);
@@ -108,7 +111,7 @@ fn round(rate: u32, target: &Target) -> anyhow::Result<Round> {
 }
 
 /// One round, and how many requests it made in all.
-fn counted(rate: u32, target: &Target) -> anyhow::Result<(Round, f64)> {
+pub fn counted(rate: u32, target: &Target) -> anyhow::Result<(Round, f64)> {
     let start = Instant::now() + WARM_UP;
     let threads: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
@@ -171,14 +174,14 @@ trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 fn open(target: &Target) -> anyhow::Result<(Box<dyn Stream>, Vec<u8>)> {
-    let (Target::Agent(address) | Target::Direct(address, _)) = target;
+    let (Target::Proxy(address) | Target::Direct(address, _)) = target;
     let tcp = TcpStream::connect(address)?;
     tcp.set_nodelay(true)?;
     let host = address.to_string();
     Ok(match target {
-        Target::Agent(_) => (
+        Target::Proxy(_) => (
             Box::new(tcp),
-            request(&host, "/openai", "sk-placeholder-not-a-key"),
+            request(&host, "/openai", fixture::PLACEHOLDER),
         ),
         Target::Direct(address, config) => {
             let name = ServerName::IpAddress(address.ip().into());
@@ -192,7 +195,8 @@ fn open(target: &Target) -> anyhow::Result<(Box<dyn Stream>, Vec<u8>)> {
     })
 }
 
-fn tls(ca_pem: &str) -> anyhow::Result<Arc<ClientConfig>> {
+/// A TLS client that trusts this authority alone.
+pub fn trusting(ca_pem: &str) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes())?)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

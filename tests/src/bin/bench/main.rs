@@ -2,17 +2,21 @@
 //!
 //! It measures the built binaries from outside, as they ship, on a SoftHSM of its own, and leaves nothing running. Machines
 //! are shared and noisy: all figures are medians of several rounds, raw and measured rounds take turns, and what counts
-//! is the ratio. `bench [--json] [SECTION…]`, with sections from: token, start, memory, leases, first, load.
+//! is the ratio. `bench [--json] [SECTION…]`, with sections from: token, start, memory, leases, first, load, proxy, streams.
 
 #![forbid(unsafe_code)]
 
+mod events;
 mod figure;
 mod leases;
 mod load;
 mod memory;
+mod nginx;
+mod proxy;
 mod ready;
 mod rig;
 mod start;
+mod streams;
 mod token;
 mod upstream;
 
@@ -24,8 +28,10 @@ use anyhow::{Context as _, bail};
 use figure::Figure;
 use rig::{Daemon, Rig};
 
-const SECTIONS: [&str; 6] = ["token", "start", "memory", "leases", "first", "load"];
-const USAGE: &str = "bench [--json] [token|start|memory|leases|first|load]...";
+const SECTIONS: [&str; 8] = [
+    "token", "start", "memory", "leases", "first", "load", "proxy", "streams",
+];
+const USAGE: &str = "bench [--json] [token|start|memory|leases|first|load|proxy|streams]...";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -95,6 +101,7 @@ fn measure(wants: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Figure>> {
         .worker_threads(2)
         .enable_all()
         .build()?;
+    streams::raise_descriptors()?;
     let mut figures = Vec::new();
     if wants("token") {
         progress("token process");
@@ -131,6 +138,19 @@ fn measure(wants: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Figure>> {
     if wants("load") {
         progress("requests at fixed rates");
         figures.extend(load::measure(&rig, &agent)?);
+    }
+    if wants("proxy") {
+        match proxy::missing() {
+            None => {
+                progress("the agent beside nginx");
+                figures.extend(proxy::measure(&rig, &agent)?);
+            }
+            Some(program) => progress(&format!("{program} is not installed, so no section proxy")),
+        }
+    }
+    if wants("streams") {
+        progress("a thousand streams for a minute");
+        figures.extend(runtime.block_on(streams::measure(&rig, &agent))?);
     }
     for daemon in [&mut agent, &mut hsmd] {
         let status = daemon.process.terminate()?;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::time::ClockId;
+use nix::unistd::Pid;
 use tests::process::descendants_running;
 
 use crate::figure::{Figure, Goal};
@@ -65,19 +67,17 @@ fn of(
     Ok(figures)
 }
 
-/// Microseconds of CPU, user and system, that a process has used.
+/// Resident memory of a process in KiB, cheap enough to ask every second.
+pub fn rss_kib(pid: u32) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .context("the kernel names no VmRSS")
+}
+
+/// Microseconds of CPU, user and system, that a process has used in all its threads.
 pub fn cpu_us(pid: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold blanks, so fields count from the last `)`.
-    let fields = stat.rsplit_once(')').context("a name in parentheses")?.1;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |at: usize| -> anyhow::Result<f64> {
-        let field = fields.get(at).context("stat has all fields")?;
-        Ok(field.parse()?)
-    };
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?
-        .context("the kernel has a clock tick")?;
-    #[expect(clippy::cast_precision_loss, reason = "ticks per second are a hundred")]
-    let per_second = per_second as f64;
-    Ok((ticks(11)? + ticks(12)?) / per_second * 1e6)
+    // The scheduler's own account in nanoseconds; `/proc/PID/stat` counts in hundredths of a second.
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid)?))?;
+    Ok(Duration::from(clock.now()?).as_secs_f64() * 1e6)
 }

@@ -1,4 +1,4 @@
-//! A provider that does as little as possible: TLS, one fixed answer, a thread per connection.
+//! A provider that does as little as possible: TLS, one fixed answer or numbered events, a thread per connection.
 //!
 //! The recording one of the stories would be the slowest part of what is measured here. This one still looks for the
 //! real key in each head: a request that came bare is answered 401, and the measurement fails.
@@ -12,6 +12,8 @@ use ::tests::fixture;
 use ::tests::upstream::Authority;
 use anyhow::Context as _;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::events;
 
 /// Of the whole answer, head and body.
 pub const ANSWER_BYTES: usize = 330;
@@ -112,8 +114,13 @@ fn serve(
                 fixture::key(::tests::upstream::Provider::OpenAi).as_bytes(),
             )
             .is_some();
-            stream.write_all(if has_key { &good } else { &bare })?;
-            stream.flush()?;
+            match events::asked(&buffer[..request]) {
+                Some(count) if has_key => events::send(&mut stream, count)?,
+                _ => {
+                    stream.write_all(if has_key { &good } else { &bare })?;
+                    stream.flush()?;
+                }
+            }
             buffer.drain(..request);
         }
         let count = stream.read(&mut piece)?;
@@ -128,7 +135,9 @@ fn serve(
 pub fn whole(buffer: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"content-length: ";
     let head = find(buffer, b"\r\n\r\n")? + 4;
-    let at = find(&buffer[..head], LENGTH)? + LENGTH.len();
+    // nginx writes it with capitals.
+    let mut windows = buffer[..head].windows(LENGTH.len());
+    let at = windows.position(|window| window.eq_ignore_ascii_case(LENGTH))? + LENGTH.len();
     let digits = buffer[at..].iter().take_while(|byte| byte.is_ascii_digit());
     let body = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
     (buffer.len() >= head + body).then_some(head + body)

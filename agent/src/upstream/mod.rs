@@ -4,9 +4,12 @@
 //! [`Upstream::bind`], and that compares route and origin with the opened header of the key. Nothing of a request chooses where it goes, and
 //! proxies or certificate files named in the environment are not looked at.
 
+pub mod address;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -16,21 +19,28 @@ use bytes::{Buf as _, BytesMut};
 use custody::Origin;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::inject::Outgoing;
 use crate::keys::Lease;
 use crate::respond::{Code, Refusal};
+use address::Reach;
 
-/// TCP connect and, separately, TLS handshake.
+/// Resolving the name and connecting over TCP together and, separately, the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An upstream that takes no byte of a head for this long is not there.
 const HEAD_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One address of several that does not answer must leave time for the next.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Addresses of one answer that are tried. Providers publish two to eight.
+const ADDRESSES_MAX: usize = 8;
 
 /// Idle connections kept per route. A pod talks to a provider over a few connections; more would only age.
 const IDLE_MAX: usize = 32;
@@ -44,6 +54,7 @@ pub struct Upstream {
     origin: Origin,
     authority: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    reach: Reach,
     idle: Mutex<VecDeque<Idle>>,
 }
 
@@ -58,10 +69,11 @@ struct Idle {
 pub struct BadServerName;
 
 impl Upstream {
-    /// An upstream at `origin`, verified against the roots in `tls`.
+    /// An upstream at `origin`, verified against the roots in `tls`, at addresses within `reach`.
     pub fn new(
         origin: Origin,
         tls: Option<Arc<rustls::ClientConfig>>,
+        reach: Reach,
     ) -> Result<Self, BadServerName> {
         let tls = match (origin.tls(), tls) {
             (true, Some(config)) => {
@@ -76,8 +88,14 @@ impl Upstream {
             authority: origin.authority(),
             origin,
             tls,
+            reach,
             idle: Mutex::default(),
         })
+    }
+
+    /// Where its requests go.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Joins this upstream with a lease whose key may be sent to it.
@@ -120,23 +138,55 @@ impl Upstream {
         }
     }
 
-    async fn dial(&self) -> Result<Stream, Refusal> {
+    /// A TCP connection to one of the name's addresses, of those that may be dialled.
+    async fn connect(&self) -> Result<TcpStream, Refusal> {
         const UNREACHABLE: Refusal =
             Refusal::new(Code::UpstreamUnreachable, "cannot connect to the provider");
-        let connect = TcpStream::connect((self.origin.host(), self.origin.port()));
-        let tcp = match timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(Ok(tcp)) => tcp,
+        const SLOW: Refusal = Refusal::new(
+            Code::UpstreamTimeout,
+            "connecting to the provider took longer than 10 s",
+        );
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let lookup = lookup_host((self.origin.host(), self.origin.port()));
+        let found = match timeout_at(deadline, lookup).await {
+            Ok(Ok(found)) => found,
             Ok(Err(error)) => {
-                tracing::warn!(upstream = %self.origin, %error, "cannot connect");
+                tracing::warn!(upstream = %self.origin, %error, "cannot resolve");
                 return Err(UNREACHABLE);
             }
-            Err(_) => {
-                return Err(Refusal::new(
-                    Code::UpstreamTimeout,
-                    "connecting to the provider took longer than 10 s",
-                ));
-            }
+            Err(_) => return Err(SLOW),
         };
+        let found: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+        let allowed = self.reach.allowed(found.iter().copied());
+        if allowed.is_empty() && !found.is_empty() {
+            tracing::warn!(upstream = %self.origin, "the name leads to addresses that are not public; if that is meant, list them in allow_addresses");
+            return Err(Refusal::new(
+                Code::UpstreamNotAllowed,
+                "the provider's name leads to an address inside this machine, its network or its cloud; operators can list it in allow_addresses",
+            ));
+        }
+        let mut last = UNREACHABLE;
+        let mut left = allowed.len();
+        for address in allowed {
+            left -= 1;
+            let until = match left {
+                0 => deadline,
+                _ => deadline.min(Instant::now() + ADDRESS_TIMEOUT),
+            };
+            match timeout_at(until, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => return Ok(tcp),
+                Ok(Err(error)) => {
+                    tracing::warn!(upstream = %self.origin, %error, "cannot connect");
+                    last = UNREACHABLE;
+                }
+                Err(_) => last = SLOW,
+            }
+        }
+        Err(last)
+    }
+
+    async fn dial(&self) -> Result<Stream, Refusal> {
+        let tcp = self.connect().await?;
         // Not fatal: only latency suffers.
         let _ = tcp.set_nodelay(true);
         let Some((connector, name)) = &self.tls else {
