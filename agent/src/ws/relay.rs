@@ -5,6 +5,8 @@
 //! back-pressure. Pings are answered on the spot and passed on empty, so that neither path falls silent and nothing can hide in them. When one
 //! side goes, the other is told at once; a provider that breaks off is never made to look as if it had closed.
 
+mod farewell;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,10 +18,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::respond::{Code, Refusal};
+use farewell::{Farewell, Stop, part};
 
 /// Largest message and frame. OpenAI takes 15 MiB of audio in one event and sends less; Gemini's limits are lower.
 pub const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -34,11 +37,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// A side that takes nothing of a message: as for HTTP bodies.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The last words to both sides.
+/// The last words to both sides, and their answers.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What the reason of a close frame may have (RFC 6455, section 5.5: 125 bytes with the code).
-const REASON_MAX_BYTES: usize = 123;
 
 /// A message of the app beyond [`MESSAGE_MAX_BYTES`].
 pub const APP_TOO_LARGE: Refusal = Refusal::new(
@@ -132,17 +132,6 @@ impl Closed {
     }
 }
 
-/// Why the two directions stopped.
-enum Stop {
-    AppClosed(Option<CloseFrame>),
-    UpstreamClosed(Option<CloseFrame>),
-    AppGone,
-    UpstreamGone,
-    Refused(Refusal, CloseCode),
-    Idle,
-    Draining,
-}
-
 /// Relays until one side ends, nothing moves any more, or `ends` says so.
 pub async fn relay<A, U>(
     app: Side<A>,
@@ -175,7 +164,10 @@ where
         upstream,
     } = Farewell::after(stop, hooks);
     let both = async {
-        tokio::join!(say(&mut to_app, app), say(&mut to_upstream, upstream));
+        tokio::join!(
+            part(&mut to_app, &mut from_app, app),
+            part(&mut to_upstream, &mut from_upstream, upstream)
+        );
     };
     // Whoever does not listen is left.
     let _ = timeout(FAREWELL_TIMEOUT, both).await;
@@ -334,99 +326,6 @@ async fn idle(moved: &Mutex<Instant>) {
         }
         sleep_until(end).await;
     }
-}
-
-/// What each side is told at the end.
-struct Farewell {
-    closed: Closed,
-    app: Words,
-    upstream: Words,
-}
-
-/// Last words to one side. A side that has closed, or is gone, gets no more than its answer.
-#[derive(Default)]
-struct Words {
-    event: Option<String>,
-    close: Option<Option<CloseFrame>>,
-}
-
-impl Words {
-    fn close(code: CloseCode, reason: &str) -> Self {
-        Self::pass(Some(frame(code, reason)))
-    }
-
-    fn pass(frame: Option<CloseFrame>) -> Self {
-        Self {
-            event: None,
-            close: Some(frame),
-        }
-    }
-}
-
-impl Farewell {
-    fn after(stop: Stop, hooks: &mut impl Hooks) -> Self {
-        let away = || Words::close(CloseCode::Away, "");
-        let (closed, app, upstream) = match stop {
-            Stop::AppClosed(frame) => (Closed::App, Words::default(), Words::pass(frame)),
-            Stop::UpstreamClosed(frame) => {
-                let frame = frame.map(|frame| masked(frame, hooks));
-                (Closed::Upstream, Words::pass(frame), Words::default())
-            }
-            Stop::AppGone => (Closed::AppGone, Words::default(), away()),
-            Stop::UpstreamGone => {
-                let words = Words::close(CloseCode::Error, "the provider's connection broke off");
-                (Closed::UpstreamGone, words, Words::default())
-            }
-            Stop::Refused(refusal, code) => {
-                let words = Words {
-                    event: hooks.event(&refusal),
-                    ..Words::close(code, &refusal.to_string())
-                };
-                (Closed::Refused(refusal), words, away())
-            }
-            Stop::Idle => (Closed::Idle, Words::close(CloseCode::Away, "idle"), away()),
-            Stop::Draining => {
-                let words = Words::close(CloseCode::Away, "the agent is ending");
-                (Closed::Draining, words, away())
-            }
-        };
-        Self {
-            closed,
-            app,
-            upstream,
-        }
-    }
-}
-
-fn masked(frame: CloseFrame, hooks: &mut impl Hooks) -> CloseFrame {
-    let mut reason = editable(frame.reason.into());
-    hooks.close_reason(&mut reason);
-    CloseFrame {
-        code: frame.code,
-        reason: Utf8Bytes::try_from(reason.freeze()).unwrap_or_default(),
-    }
-}
-
-fn frame(code: CloseCode, reason: &str) -> CloseFrame {
-    let mut end = reason.len().min(REASON_MAX_BYTES);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    CloseFrame {
-        code,
-        reason: Utf8Bytes::from(&reason[..end]),
-    }
-}
-
-async fn say<S: AsyncRead + AsyncWrite + Unpin>(to: &mut To<S>, words: Words) {
-    // Whatever fails here, the connection is closed next.
-    if let Some(event) = words.event {
-        let _ = to.feed(Message::text(event)).await;
-    }
-    let _ = match words.close {
-        Some(frame) => to.send(Message::Close(frame)).await,
-        None => to.flush().await,
-    };
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::future::pending;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
@@ -162,24 +163,22 @@ async fn a_refused_message_goes_nowhere_and_closes_both_sides() {
 #[tokio::test(start_paused = true)]
 async fn a_message_in_pieces_or_in_binary_is_judged_as_a_whole() {
     for kind in [Data::Text, Data::Binary] {
-        let mut stage = stage().await;
+        let stage = stage().await;
+        let (mut app, mut upstream) = (stage.app, stage.upstream);
         let piece = |text: &'static str, kind, last| {
             Message::Frame(Frame::message(text, OpCode::Data(kind), last))
         };
-        stage.app.send(piece("for", kind, false)).await.unwrap();
-        stage.app.send(Message::Ping(Bytes::new())).await.unwrap();
-        stage
-            .app
-            .send(piece("bid", Data::Continue, false))
-            .await
-            .unwrap();
-        stage
-            .app
-            .send(piece("den", Data::Continue, true))
-            .await
-            .unwrap();
-        assert!(next(&mut stage.upstream).await.is_ping());
-        assert_eq!(closing(&mut stage.upstream).await.0, 1001);
+        let sends = async {
+            app.send(piece("for", kind, false)).await.unwrap();
+            app.send(Message::Ping(Bytes::new())).await.unwrap();
+            app.send(piece("bid", Data::Continue, false)).await.unwrap();
+            app.send(piece("den", Data::Continue, true)).await.unwrap();
+        };
+        let reads = async {
+            assert!(next(&mut upstream).await.is_ping());
+            assert_eq!(closing(&mut upstream).await.0, 1001);
+        };
+        tokio::join!(sends, reads);
         assert_eq!(stage.relayed.await.unwrap().0, Closed::Refused(DENIED));
     }
 }
@@ -294,8 +293,8 @@ async fn a_silent_socket_is_closed_and_one_ping_keeps_it() {
     stage.app.send(Message::Ping(Bytes::new())).await.unwrap();
     assert_eq!(next(&mut stage.upstream).await, Message::Ping(Bytes::new()));
     assert!(next(&mut stage.app).await.is_pong());
-    assert_eq!(closing(&mut stage.app).await, (1001, "idle".to_owned()));
-    assert_eq!(closing(&mut stage.upstream).await.0, 1001);
+    let (app, upstream) = tokio::join!(closing(&mut stage.app), closing(&mut stage.upstream));
+    assert_eq!((app.0, app.1.as_str(), upstream.0), (1001, "idle", 1001));
     assert_eq!(stage.relayed.await.unwrap().0, Closed::Idle);
     assert!(began.elapsed() >= 2 * IDLE_TIMEOUT - Duration::from_secs(1));
 }
