@@ -110,6 +110,16 @@ impl Agent {
             .sum()
     }
 
+    /// Returns when a metric is as it should be.
+    pub async fn until(&self, name: &str, right: impl Fn(f64) -> bool) {
+        super::patient(name, async {
+            while !right(self.metric(name)) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Resident memory in bytes.
     pub fn resident(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid()))

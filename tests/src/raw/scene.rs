@@ -162,15 +162,15 @@ impl Scene {
 
     /// These bytes must be refused before anything is sent: one answer, the connection closed, and nothing whole upstream.
     pub async fn refuses(&self, what: &str, request: impl AsRef<[u8]>, status: u16, code: &str) {
-        let whole = || {
-            let requests = self.upstream.requests();
-            requests.iter().filter(|seen| seen.complete).count()
-        };
-        let before = whole();
+        let before = self.whole().len();
         let mut app = self.open().await;
         self.refusal(&mut app, what, request, status, code).await;
         assert!(app.closed().await, "{what}: more than one answer");
-        assert_eq!(whole(), before, "{what}: it reached the upstream");
+        assert_eq!(
+            self.whole().len(),
+            before,
+            "{what}: it reached the upstream"
+        );
     }
 
     /// The answer to these bytes must be a refusal of the agent's own, whatever the upstream said.
@@ -209,7 +209,7 @@ impl Scene {
 
     /// These bytes must pass: a 200 of the upstream's own, and exactly one request there, which is returned.
     pub async fn passes(&self, what: &str, request: impl AsRef<[u8]>) -> Seen {
-        let before = self.upstream.requests().len();
+        let before = self.whole().len();
         let answer = self.ask(request).await;
         assert_eq!(
             (answer.status, answer.code()),
@@ -217,9 +217,31 @@ impl Scene {
             "{what}: {}",
             answer.text()
         );
-        let requests = self.upstream.requests();
-        assert_eq!(requests.len(), before + 1, "{what}: one request");
-        requests[before].clone()
+        let whole = self.whole();
+        assert_eq!(whole.len(), before + 1, "{what}: one request");
+        whole[before].clone()
+    }
+
+    /// The requests that arrived upstream and did not break off.
+    pub fn whole(&self) -> Vec<Seen> {
+        let mut requests = self.upstream.requests();
+        requests.retain(|seen| seen.complete);
+        requests
+    }
+
+    /// Sends these bytes, which are no whole request, and leaves. Returns when the agent has dealt with that.
+    pub async fn leaves_after(&self, bytes: impl AsRef<[u8]>) {
+        const OPEN: &str = "tacit_agent_connections";
+        let mut app = self.open().await;
+        app.send(bytes).await;
+        self.agent.until(OPEN, |open| open > 0.5).await;
+        drop(app);
+        self.agent.until(OPEN, |open| open < 0.5).await;
+        self.upstream
+            .until("the upstream is let go", |log| {
+                (log.open == 0).then_some(())
+            })
+            .await;
     }
 
     /// The property: key bytes reached only the bound upstream, once in each request, in one slot, and no app in any dress.
@@ -257,6 +279,11 @@ impl Scene {
             }
         }
         None
+    }
+
+    /// Adds what an app received in another way to what the hunt looks through.
+    pub fn hear(&self, evidence: Vec<u8>) {
+        self.heard().push(evidence);
     }
 
     fn heard(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {

@@ -37,6 +37,8 @@ struct Shared {
     script: Mutex<Script>,
     /// So many handshakes are left hanging.
     stalls: Mutex<usize>,
+    /// Nothing more is read of requests whose head has this in it.
+    deaf: Mutex<Option<String>>,
 }
 
 /// The upstream; it ends with the runtime of the test.
@@ -58,6 +60,7 @@ impl Upstream {
             changed: Notify::new(),
             script: Mutex::new(Arc::new(|_| script::ok())),
             stalls: Mutex::new(0),
+            deaf: Mutex::new(None),
         });
         let server = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -97,6 +100,11 @@ impl Upstream {
     /// Leaves the next handshakes hanging.
     pub fn stall_handshakes(&self, count: usize) {
         *lock(&self.shared.stalls) = count;
+    }
+
+    /// Reads nothing more of a request that has this in its head.
+    pub fn stop_reading_at(&self, mark: &str) {
+        *lock(&self.shared.deaf) = Some(mark.to_owned());
     }
 
     /// What happened so far.
@@ -197,6 +205,11 @@ impl Link {
                     return Some(seen);
                 }
                 Parsed::Partial(seen) => {
+                    let mark = lock(&self.shared.deaf).clone();
+                    if mark.is_some_and(|mark| seen.head.contains(&mark)) {
+                        // The connection stays as it is until the test's runtime ends.
+                        std::future::pending::<()>().await;
+                    }
                     if !self.read().await {
                         if !self.pending.is_empty() {
                             self.shared.note(|log| log.requests.push(seen));

@@ -1,8 +1,14 @@
 //! Names that lead astray, and what happens after a failure: the key is not tried elsewhere, and not twice.
 
-use tests::raw::agent::{Surroundings, may_have_own_hosts};
+use tests::fixture;
+use tests::raw::agent::{self, Agent, Route, Surroundings, may_have_own_hosts};
+use tests::raw::app::{App, Heard};
+use tests::raw::authority::{Authority, Certificate};
+use tests::raw::count;
 use tests::raw::scene::Scene;
 use tests::raw::script::{Step, answer, ok};
+use tests::raw::upstream::Upstream;
+use tests::upstream::Provider;
 
 use crate::requests::{BODY, CHUNKED, MODELS, chat, chunk, get, post};
 
@@ -51,6 +57,65 @@ async fn this_machine_is_dialled_when_the_configuration_names_it() {
         )
         .await;
         assert_eq!(scene.ask(get(MODELS, "")).await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_key_reaches_its_own_upstream_alone() {
+    let authority = Authority::default();
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let providers = [Provider::OpenAi, Provider::Anthropic, Provider::Gemini];
+    let mut ends = Vec::new();
+    for provider in providers {
+        let upstream = Upstream::start(&authority, Certificate::Good).await;
+        let key = fixture::key_file(dir.path(), provider).unwrap();
+        ends.push((provider, upstream.url(), upstream, key));
+    }
+    let routes: Vec<Route<'_>> = ends
+        .iter()
+        .map(|(provider, url, _, key)| Route {
+            provider: provider.name(),
+            base_url: url,
+            ca: &ca,
+            key,
+        })
+        .collect();
+    let agent = Agent::start(dir.path(), &agent::config(&routes));
+    for path in [
+        "/openai/v1/models",
+        "/anthropic/v1/models",
+        "/gemini/v1beta/models",
+        "/openai/v1/messages",
+        "/anthropic/v1/chat/completions",
+        "/gemini/v1/models",
+        "/openai/anthropic/v1/models",
+    ] {
+        for (_, _, upstream, _) in &ends {
+            let lines = format!(
+                "X-Forwarded-Host: {0}\r\nX-Provider: anthropic\r\n",
+                upstream.authority()
+            );
+            let host = format!("127.0.0.1:{}", upstream.port());
+            let mut app = App::open(&agent.listen.to_string(), Heard::default())
+                .await
+                .unwrap();
+            app.send(get(path, &lines).replacen("localhost", &host, 1))
+                .await;
+            let seen = app.answer("GET").await.unwrap();
+            assert!(matches!(seen.status, 200 | 403), "{path}: {}", seen.head);
+        }
+    }
+    for (provider, _, upstream, _) in &ends {
+        let wire = upstream.log().wire.concat();
+        for other in providers {
+            let times = count(&wire, fixture::key(other).as_bytes());
+            let requests = upstream.requests().len();
+            let wanted = if other == *provider { requests } else { 0 };
+            assert_eq!(times, wanted, "{other:?} at {provider:?}");
+        }
+        assert!(!upstream.requests().is_empty(), "{provider:?}");
     }
 }
 

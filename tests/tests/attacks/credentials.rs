@@ -127,6 +127,20 @@ async fn the_apps_own_credentials_are_replaced_by_exactly_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_credential_among_subprotocols_does_not_arrive() {
+    let scene = Scene::start().await;
+    // Where browsers put a key for want of headers; outside a WebSocket it is a slot all the same.
+    let lines = format!("Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.{OWN}\r\n");
+    let answer = scene.ask(get(MODELS, &lines)).await;
+    assert!(answer.status == 200 || answer.code().is_some());
+    for seen in scene.upstream.requests() {
+        assert!(!seen.head.contains(OWN), "{}", seen.head);
+    }
+    scene.passes("none", get(MODELS, "")).await;
+    scene.holds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn underscore_twins_of_headers_do_not_arrive() {
     let scene = Scene::start().await;
     let lines = format!(

@@ -120,6 +120,25 @@ async fn what_stands_behind_an_answer_is_nobodys_answer() {
             })
             .await;
     }
+    // And what comes as the body of an answer that has none.
+    for (method, status) in [
+        ("HEAD", "200 OK"),
+        ("GET", "204 No Content"),
+        ("GET", "304 Not Modified"),
+    ] {
+        let bodiless = format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{stray}",
+            stray.len()
+        );
+        scene.upstream.answers(says(bodiless));
+        let mut app = scene.open().await;
+        for _ in 0..3 {
+            app.send(get(MODELS, "").replacen("GET", method, 1)).await;
+            let seen = app.answer(method).await.unwrap();
+            assert_eq!(seen.status.to_string(), status[..3]);
+            assert!(app.pending().is_empty(), "{method} {status}");
+        }
+    }
     scene.upstream.answers(ok());
     scene.passes("a clean one", get(MODELS, "")).await;
     scene.holds();

@@ -9,10 +9,13 @@ use tests::raw::scene::{Scene, secret_file};
 use tests::raw::script::{Gate, Step, chunk};
 use tokio::net::TcpListener;
 
-use crate::requests::{BODY, CHUNKED, MODELS, OWN, chat, get, post};
+use crate::requests::{self, BODY, CHUNKED, MODELS, OWN, chat, get, post};
 
 /// What "at once" may take on a busy machine: far less than any timeout of the agent's.
 const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Bytes that are not taken for this long are not taken: every buffer between here and the upstream is full.
+const STUCK: Duration = Duration::from_millis(500);
 
 const STREAM: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -75,18 +78,37 @@ async fn an_app_that_leaves_in_the_middle_of_a_stream_cancels_the_upstream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_leaves_within_its_body_cancels_the_upstream() {
     let scene = Scene::start().await;
+    let begun = post(CHUNKED, &requests::chunk(BODY));
+    let left = scene.leaves_after(begun);
+    assert!(
+        tokio::time::timeout(AT_ONCE, left).await.is_ok(),
+        "not at once"
+    );
+    assert!(scene.whole().is_empty());
+    scene.passes("one that stays", chat("")).await;
+    scene.holds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_leaves_while_its_upload_is_stuck_cancels_the_upstream() {
+    let scene = Scene::start().await;
+    scene.upstream.stop_reading_at("/v1/files");
     let mut app = scene.open().await;
-    app.send(post(
-        CHUNKED,
-        &chunk(BODY.as_bytes())
-            .iter()
-            .map(|b| char::from(*b))
-            .collect::<String>(),
-    ))
-    .await;
+    let lines = "Content-Type: application/octet-stream\r\nContent-Length: 1000000000\r\n";
+    app.send(get("/openai/v1/files", lines).replacen("GET", "POST", 1))
+        .await;
+    // Until nobody takes any more: the upstream does not read, and the agent keeps nothing.
+    let piece = vec![b'a'; 64 * 1024];
+    while let Ok(true) = tokio::time::timeout(STUCK, app.try_send(&piece)).await {}
     drop(app);
-    let_go(&scene, "within the body").await;
-    assert!(scene.upstream.requests().iter().all(|seen| !seen.complete));
+    let gone = scene
+        .agent
+        .until("tacit_agent_connections", |open| open < 0.5);
+    assert!(
+        tokio::time::timeout(AT_ONCE, gone).await.is_ok(),
+        "the agent still holds on to an upload that nobody waits for"
+    );
+    scene.passes("the next one", get(MODELS, "")).await;
     scene.holds();
 }
 

@@ -130,6 +130,38 @@ async fn a_reader_that_stops_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_stops_reading_holds_nobody_up() {
+    const UPLOAD: usize = 256 << 20;
+    let scene = Scene::start().await;
+    scene.passes("warm", chat("")).await;
+    let before = scene.agent.resident();
+    let path = "/openai/v1/files";
+    scene.upstream.stop_reading_at("/v1/files");
+    let mut upload = scene.open().await;
+    let head = "Content-Type: multipart/form-data; boundary=x\r\n";
+    let part = "--x\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+    upload.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {UPLOAD}\r\n\r\n{part}")).await;
+    let piece = vec![b'a'; 64 * 1024];
+    let pushing = async {
+        let mut sent = 0;
+        while sent < UPLOAD && upload.try_send(&piece).await {
+            sent += piece.len();
+        }
+        sent
+    };
+    // The upload goes on until the quick ones are through, or is taken to its end, or refused.
+    tokio::select! {
+        biased;
+        () = async { for _ in 0..3 { many_quick(&scene).await } } => {}
+        _ = async { pushing.await; std::future::pending::<()>().await } => {}
+    }
+    let grown = scene.agent.resident().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes of an upload are kept");
+    drop(upload);
+    scene.holds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_stalls_holds_nobody_up_and_is_ended() {
     let scene = Scene::start().await;
     scene.upstream.stall_handshakes(4);
