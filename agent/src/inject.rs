@@ -14,6 +14,7 @@ use crate::keys::Lease;
 use crate::policy::Grant;
 use crate::respond::{Code, Refusal};
 use crate::route::Route;
+use crate::ws::Offer;
 
 /// What is to be sent upstream, without its credential. Needs a grant: nothing goes out that was not decided upon.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Outgoing<'a> {
     grant: &'a Grant,
     query: Cow<'a, str>,
     framing: Framing,
+    offer: Option<&'a Offer<'a>>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -39,6 +41,18 @@ impl<'a> Outgoing<'a> {
             query: grant.query(&head.query),
             grant,
             framing,
+            offer: None,
+        }
+    }
+
+    /// The same, as a WebSocket handshake.
+    pub fn offering<'b>(self, offer: &'b Offer<'b>) -> Outgoing<'b>
+    where
+        'a: 'b,
+    {
+        Outgoing {
+            offer: Some(offer),
+            ..self
         }
     }
 
@@ -125,6 +139,9 @@ impl<'a> Outgoing<'a> {
                 line(&[b"content-length: 0\r\n"])
             }
             Framing::None | Framing::UntilClose => {}
+        }
+        for (name, value) in self.offer.into_iter().flat_map(Offer::fields) {
+            line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
         let Slot { header, prefix } = self.route.api.slot(path);
         line(&[
