@@ -4,6 +4,7 @@
 //! a live one, so that what works here is not refused there.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::body::Whole;
 use crate::http1::{Encoder, RequestHead, response};
@@ -37,7 +38,8 @@ pub async fn answer(client: &mut Client, route: &Route, asked: Asked<'_>) -> End
     } = asked;
     let wish = head.fields.first("x-tacit-mock");
     let answer = providers::mock::answer(
-        route.api,
+        route.api.family(),
+        Some(&route.name),
         head.method,
         path,
         &head.query,
@@ -71,7 +73,13 @@ pub async fn answer(client: &mut Client, route: &Route, asked: Asked<'_>) -> End
     }
     text.push_str("\r\n");
     let mut out = text.into_bytes();
-    for piece in &answer.pieces {
+    for (n, piece) in answer.pieces.iter().enumerate() {
+        if n > 0 && answer.pause_ms > 0 {
+            let pause = tokio::time::sleep(Duration::from_millis(answer.pause_ms));
+            if client.unless_gone(pause).await.is_none() {
+                return Ended::ClientGone;
+            }
+        }
         if head.method != "HEAD" {
             encoder.piece(piece, &mut out);
         }

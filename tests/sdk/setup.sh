@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes what the SDK stories run on, below tests/.cache/sdk (or $TACIT_SDK_CACHE):
-# two Python environments, two node_modules trees and a Node that is new enough.
+# three Python environments, two node_modules trees and a Node that is new enough.
 # Idempotent: a second run only compares a stamp. Everything is pinned; packages
 # come from PyPI and npm through pip and npm, with whatever mirror these have configured.
 set -eu
@@ -28,14 +28,14 @@ need_venv() {
     fi
 }
 
-# A virtual environment from a pin file: venv NAME PINS
+# A virtual environment from a pin file: venv NAME PINS. Wheels only: a bare machine has no compiler for sources.
 venv() {
     dir=$cache/$1 want=$(digest "$2")
     fresh "$dir" "$want" && return
     say "making $1"
     rm -rf "$dir"
     python3 -m venv "$dir"
-    "$dir/bin/pip" install --quiet --disable-pip-version-check --no-input --requirement "$2" >&2 ||
+    "$dir/bin/pip" install --quiet --only-binary :all: --disable-pip-version-check --no-input --requirement "$2" >&2 ||
         die "pip could not install the pins of $2: is PyPI (or your mirror of it) reachable?"
     echo "$want" >"$dir/.stamp"
 }
@@ -65,8 +65,9 @@ fi
 need_venv
 venv python-current "$here/python/current.txt" & a=$!
 venv python-previous "$here/python/previous.txt" & b=$!
+venv python-fireworks "$here/python/fireworks.txt" & c=$!
 venv node-runtime "$here/python/node-runtime.txt"
-modules current & c=$!
+modules current & d=$!
 modules previous
-wait "$a" && wait "$b" && wait "$c" || die "a part could not be made; see above"
+wait "$a" && wait "$b" && wait "$c" && wait "$d" || die "a part could not be made; see above"
 echo "$cache"

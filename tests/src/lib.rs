@@ -11,6 +11,7 @@ pub mod canary;
 pub mod daemon;
 pub mod fixture;
 pub mod http;
+pub mod metered;
 pub mod process;
 pub mod raw;
 pub mod scene;

@@ -37,7 +37,7 @@ impl Scene {
         let upstream = Upstream::start(fixture::provider()).await?;
         let ca = outside.path().join("ca.pem");
         upstream.write_ca(&ca)?;
-        let routes: Vec<Route> = Provider::ALL
+        let routes: Vec<Route> = Provider::SHARED
             .iter()
             .map(|provider| Route::store(provider.name(), &id(*provider)))
             .collect();

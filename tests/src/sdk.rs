@@ -1,77 +1,78 @@
 //! Runs the SDK stories: real SDKs, two generations, in processes that hold only a placeholder.
+//!
+//! A story is a program in two parts (`tests/sdk/*/story.*`): after each it prints what the SDK was told about
+//! tokens, and between them it waits, so that whoever runs it can compare counts that do not move.
 
+mod plan;
+mod told;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-/// A language with its SDKs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
-    /// The SDKs from PyPI.
-    Python,
-    /// The SDKs from npm.
-    Node,
-}
+use crate::upstream::{Fleet, Provider};
 
-/// Which major the SDKs are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Generation {
-    /// Today's.
-    Current,
-    /// The one before: older headers and paths.
-    Previous,
-}
-
-impl Generation {
-    fn name(self) -> &'static str {
-        match self {
-            Generation::Current => "current",
-            Generation::Previous => "previous",
-        }
-    }
-}
-
-/// Every combination.
-pub const MATRIX: [(Language, Generation); 4] = [
-    (Language::Python, Generation::Current),
-    (Language::Python, Generation::Previous),
-    (Language::Node, Generation::Current),
-    (Language::Node, Generation::Previous),
-];
+pub use plan::{Language, Listener, STORIES, Story, Tree};
+pub use told::{Broken, Whole};
 
 /// Where the SDKs send their requests.
 pub struct Target {
-    /// Ends in `/v1`.
-    pub openai: String,
-    /// Without a version.
-    pub anthropic: String,
-    /// Without a version.
-    pub gemini: String,
-    /// Trusted beside the system's roots, when the target is TLS.
-    pub ca: Option<PathBuf>,
+    /// The base of each provider, without version: for stories that speak plain HTTP, and for those that insist on TLS.
+    bases: Vec<(Provider, Listener, String)>,
+    /// Trusted beside the system's roots, where TLS is spoken.
+    ca: Option<PathBuf>,
 }
 
 impl Target {
-    /// Through an agent at `agent` (`http://127.0.0.1:PORT`), as its documentation says.
-    pub fn agent(agent: &str) -> Self {
+    /// Straight to the providers.
+    pub fn direct(fleet: &Fleet, ca: &Path) -> Self {
+        let base = |provider: Provider| match provider {
+            // Its SDK leaves this out when it is given a base; an agent puts it back.
+            Provider::Fireworks => format!("{}/inference", fleet.of(provider).url()),
+            _ => fleet.of(provider).url(),
+        };
+        let bases = Provider::ALL.into_iter().flat_map(|provider| {
+            Listener::ALL.map(|listener| (provider, listener, base(provider)))
+        });
         Target {
-            openai: format!("{agent}/openai/v1"),
-            anthropic: format!("{agent}/anthropic"),
-            gemini: format!("{agent}/gemini"),
+            bases: bases.collect(),
+            ca: Some(ca.to_owned()),
+        }
+    }
+
+    /// Through an agent at `plain` (`http://127.0.0.1:PORT`), as its documentation says.
+    pub fn agent(plain: &str) -> Self {
+        let at = |provider: Provider| {
+            let base = format!("{plain}/{}", provider.name());
+            (provider, Listener::Plain, base)
+        };
+        Target {
+            bases: Provider::ALL.map(at).into(),
             ca: None,
         }
     }
 
-    /// Straight to a provider at `url`.
-    pub fn direct(url: &str, ca: &Path) -> Self {
-        Target {
-            openai: format!("{url}/v1"),
-            anthropic: url.to_owned(),
-            gemini: url.to_owned(),
-            ca: Some(ca.to_owned()),
-        }
+    /// And through its TLS listener at `tls` (`https://127.0.0.1:PORT`), whose authority is in `ca`.
+    #[must_use]
+    pub fn with_tls(mut self, tls: &str, ca: &Path) -> Self {
+        let at = |provider: Provider| {
+            let base = format!("{tls}/{}", provider.name());
+            (provider, Listener::Tls, base)
+        };
+        self.bases.extend(Provider::ALL.map(at));
+        self.ca = Some(ca.to_owned());
+        self
+    }
+
+    fn base(&self, story: &Story) -> anyhow::Result<&str> {
+        let found = self.bases.iter().find(|(provider, listener, _)| {
+            *provider == story.provider && *listener == story.listener
+        });
+        let (_, _, base) = found.with_context(|| format!("{story} has nowhere to go"))?;
+        Ok(base)
     }
 }
 
@@ -101,42 +102,39 @@ impl Sdks {
         })
     }
 
-    /// Runs one story (`openai`, `anthropic` or `gemini`) and returns the JSON it printed.
-    pub fn story(
+    /// Starts a story with `key` in its hands.
+    pub fn start(
         &self,
-        (language, generation): (Language, Generation),
-        story: &str,
+        story: &'static Story,
         target: &Target,
         key: &str,
-    ) -> anyhow::Result<Value> {
-        let output = self
-            .command(language, generation, story, target, key)
-            .output()?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if !output.status.success() {
-            bail!(
-                "{language:?} {generation:?} {story}: {}\n{}{}",
-                output.status,
-                text(&output.stdout),
-                text(&output.stderr)
-            );
-        }
-        let stdout = text(&output.stdout);
-        let line = stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(line).with_context(|| format!("{story} printed no JSON: {stdout}"))
+    ) -> anyhow::Result<Running> {
+        let complaints = tempfile::tempfile()?;
+        let mut child = self
+            .command(story, target, key)?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(complaints.try_clone()?)
+            .spawn()
+            .with_context(|| format!("cannot start {story}"))?;
+        let input = child.stdin.take().context("stdin is piped")?;
+        let output = child.stdout.take().context("stdout is piped")?;
+        Ok(Running {
+            story,
+            child,
+            input,
+            output: BufReader::new(output),
+            complaints,
+        })
     }
 
     /// The version that is pinned for a package, to compare with what a story says it ran on.
-    pub fn pinned(
-        &self,
-        (language, generation): (Language, Generation),
-        package: &str,
-    ) -> anyhow::Result<String> {
-        let generation = generation.name();
-        match language {
+    pub fn pinned(&self, story: &Story, package: &str) -> anyhow::Result<String> {
+        let tree = story.tree.name();
+        match story.language {
             Language::Python => {
                 let pins =
-                    std::fs::read_to_string(self.scripts.join(format!("python/{generation}.txt")))?;
+                    std::fs::read_to_string(self.scripts.join(format!("python/{tree}.txt")))?;
                 let pin = pins
                     .lines()
                     .find_map(|line| line.strip_prefix(package)?.strip_prefix("=="));
@@ -145,8 +143,7 @@ impl Sdks {
                     .to_owned())
             }
             Language::Node => {
-                let pins =
-                    std::fs::read(self.scripts.join(format!("node/{generation}/package.json")))?;
+                let pins = std::fs::read(self.scripts.join(format!("node/{tree}/package.json")))?;
                 let pins: Value = serde_json::from_slice(&pins)?;
                 Ok(pins["dependencies"][package]
                     .as_str()
@@ -156,32 +153,23 @@ impl Sdks {
         }
     }
 
-    fn command(
-        &self,
-        language: Language,
-        generation: Generation,
-        story: &str,
-        target: &Target,
-        key: &str,
-    ) -> Command {
-        let generation = generation.name();
-        let mut command = match language {
+    fn command(&self, story: &Story, target: &Target, key: &str) -> anyhow::Result<Command> {
+        let (tree, script) = (story.tree.name(), story.script);
+        let mut command = match story.language {
             Language::Python => {
-                let mut python =
-                    Command::new(self.cache.join(format!("python-{generation}/bin/python")));
-                python.arg("-B").arg(
-                    self.scripts
-                        .join("python")
-                        .join(format!("{story}_story.py")),
-                );
+                let mut python = Command::new(self.cache.join(format!("python-{tree}/bin/python")));
+                let script = format!("{script}_story.py");
+                python
+                    .arg("-B")
+                    .arg(self.scripts.join("python").join(script));
                 python
             }
             Language::Node => {
-                let tree = self.cache.join(format!("node-{generation}"));
+                let tree = self.cache.join(format!("node-{tree}"));
                 let mut node = Command::new(self.cache.join("node-runtime/bin/node"));
                 // The scripts are linked into the tree of each generation; the link decides which SDK they find.
                 node.args(["--preserve-symlinks", "--preserve-symlinks-main"]);
-                node.arg(tree.join("stories").join(format!("{story}_story.mjs")))
+                node.arg(tree.join("stories").join(format!("{script}_story.mjs")))
                     .current_dir(tree);
                 node
             }
@@ -190,18 +178,85 @@ impl Sdks {
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
-            .env("HOME", &self.cache);
+            .env("HOME", &self.cache)
+            .env("STORY_KEY", key)
+            .env("STORY_PROVIDER", story.provider.name())
+            .env(
+                story.variable,
+                format!("{}{}", target.base(story)?, story.version),
+            );
+        // What these SDKs insist on. The organisation is OpenAI's affair; no other provider may hear of it.
         command
-            .env("OPENAI_BASE_URL", &target.openai)
-            .env("ANTHROPIC_BASE_URL", &target.anthropic);
-        command
-            .env("GOOGLE_GEMINI_BASE_URL", &target.gemini)
-            .env("STORY_KEY", key);
+            .env("OPENAI_ORG_ID", "org-of-the-app")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_BEARER_TOKEN_BEDROCK", key);
         if let Some(ca) = &target.ca {
-            command
-                .env("SSL_CERT_FILE", ca)
-                .env("NODE_EXTRA_CA_CERTS", ca);
+            for variable in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"] {
+                command.env(variable, ca);
+            }
         }
-        command
+        Ok(command)
+    }
+}
+
+/// A story under way. Dropping it ends the process.
+pub struct Running {
+    story: &'static Story,
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    complaints: std::fs::File,
+}
+
+impl Running {
+    /// Waits for the end of the first part: calls that were served whole, or refused at once.
+    pub fn whole(&mut self) -> anyhow::Result<Whole> {
+        let line = self.line("whole")?;
+        Whole::read(&line).with_context(|| format!("{}: {line}", self.story))
+    }
+
+    /// Lets the second part run and waits for its end: streams that were left, or failed.
+    pub fn broken(mut self) -> anyhow::Result<Broken> {
+        self.input.write_all(b"go on\n")?;
+        let line = self.line("broken")?;
+        let broken = Broken::read(&line).with_context(|| format!("{}: {line}", self.story))?;
+        let (status, said) = (self.child.wait()?, self.said()?);
+        ensure!(status.success(), "{}: {status}\n{said}", self.story);
+        Ok(broken)
+    }
+
+    fn line(&mut self, part: &str) -> anyhow::Result<Value> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        if line.is_empty() {
+            let (status, said) = (self.child.wait()?, self.said()?);
+            bail!("{}: {status}\n{said}", self.story);
+        }
+        let value: Value = serde_json::from_str(&line)
+            .with_context(|| format!("{} printed no JSON: {line}", self.story))?;
+        ensure!(
+            value["part"] == part,
+            "{}: not the part {part}: {line}",
+            self.story
+        );
+        Ok(value)
+    }
+
+    /// What the story said on standard error.
+    fn said(&mut self) -> anyhow::Result<String> {
+        use std::io::{Seek as _, SeekFrom};
+        let mut text = Vec::new();
+        self.complaints.seek(SeekFrom::Start(0))?;
+        self.complaints.read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

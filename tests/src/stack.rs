@@ -22,6 +22,8 @@ pub struct Route {
     pub provider: String,
     /// Where its key comes from, as in `secret_key_ref`.
     pub key: KeyRef,
+    /// Where it leads; `None` for the stack's one upstream.
+    pub upstream: Option<String>,
 }
 
 /// `secret_key_ref`.
@@ -39,6 +41,7 @@ impl Route {
         Route {
             provider: provider.to_owned(),
             key: KeyRef::Store(id.to_owned()),
+            upstream: None,
         }
     }
 
@@ -47,14 +50,28 @@ impl Route {
         Route {
             provider: provider.to_owned(),
             key: KeyRef::File(path.into()),
+            upstream: None,
         }
+    }
+
+    /// The same, leading to an upstream of its own.
+    #[must_use]
+    pub fn to(mut self, upstream: String) -> Self {
+        self.upstream = Some(upstream);
+        self
     }
 }
 
 /// The `[providers.…]` tables that send these routes to a test provider.
 fn provider_tables(routes: &[Route], upstream: &str, ca: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
-    for Route { provider, key } in routes {
+    for Route {
+        provider,
+        key,
+        upstream: own,
+    } in routes
+    {
+        let upstream = own.as_deref().unwrap_or(upstream);
         let key = match key {
             KeyRef::Store(id) => format!("store = \"{id}\""),
             KeyRef::File(path) => format!("file = \"{}\"", path.display()),
@@ -77,6 +94,8 @@ pub struct LoneAgent {
     pub url: String,
     /// `http://127.0.0.1:PORT`, for operators.
     pub admin: String,
+    /// `https://127.0.0.1:PORT`, for apps that insist, and the authority to trust there.
+    pub tls: Option<(String, PathBuf)>,
 }
 
 impl LoneAgent {
@@ -118,6 +137,7 @@ impl LoneAgent {
             process,
             url,
             admin,
+            tls: None,
         })
     }
 }

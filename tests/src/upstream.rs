@@ -1,4 +1,4 @@
-//! A provider for tests: OpenAI, Anthropic and Gemini behind TLS on loopback.
+//! A provider for tests, any of fifteen, behind TLS on loopback.
 //!
 //! It does what a real provider cannot be asked to do: it accepts only the real key, in the slot
 //! where the provider wants it, exactly once in the whole request and with no second credential
@@ -6,13 +6,27 @@
 //! to compare with what others metered. It never helps a request that the real provider would refuse.
 
 mod anthropic;
+mod bedrock;
+mod chat;
+mod cohere;
 mod credential;
+mod eventstream;
+mod flavour;
+mod fleet;
+mod form;
 mod gemini;
+mod live;
 mod openai;
+mod provider;
+mod realtime;
 mod record;
 mod reply;
+mod responses;
 mod serve;
 mod tls;
+mod turn;
+mod upload;
+mod websocket;
 mod wire;
 
 use std::collections::HashMap;
@@ -24,53 +38,19 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use record::{Seen, Tokens};
+pub use fleet::Fleet;
+pub use provider::Provider;
+pub use record::{Seen, Served, Tally, Tokens};
 pub use tls::Authority;
 
-/// The APIs that this server speaks. One listener serves all three; the path and, where paths
-/// coincide, the provider's own headers tell them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Provider {
-    /// `/v1/chat/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/files`, `/v1/models`.
-    OpenAi,
-    /// `/v1/messages`, `/v1/models`.
-    Anthropic,
-    /// `/v1/models/…:generateContent` and siblings, also under `/v1beta/`.
-    Gemini,
-}
-
-impl Provider {
-    /// All of them.
-    pub const ALL: [Provider; 3] = [Provider::OpenAi, Provider::Anthropic, Provider::Gemini];
-
-    /// The name that configuration files use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Provider::OpenAi => "openai",
-            Provider::Anthropic => "anthropic",
-            Provider::Gemini => "gemini",
-        }
-    }
-}
-
-impl std::str::FromStr for Provider {
-    type Err = anyhow::Error;
-
-    fn from_str(name: &str) -> anyhow::Result<Self> {
-        Provider::ALL
-            .into_iter()
-            .find(|provider| provider.name() == name)
-            .with_context(|| format!("unknown provider {name:?}: openai, anthropic or gemini"))
-    }
-}
-
-/// Where Anthropic's key may stand. The real API takes both; an agent that injects has to choose one.
+/// Where a key may stand. Several providers take it in more than one place; an agent that injects has to choose one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Slots {
-    /// Only the slot that the agent is expected to write: `x-api-key` for Anthropic.
+    /// Only the slot that the agent is expected to write: `x-api-key` for Anthropic, `api-key` for Azure.
     #[default]
     Canonical,
-    /// Also the slots that the provider itself takes: `Authorization: Bearer` for Anthropic.
+    /// Also the slots that the provider itself takes: `Authorization: Bearer` for those two, `?key=` for Gemini,
+    /// a subprotocol for OpenAI.
     AsTheProvider,
 }
 
@@ -98,6 +78,8 @@ enum KeySource {
 /// What the acceptor, the connections and the test share.
 struct Shared {
     keys: Mutex<HashMap<Provider, Vec<KeySource>>>,
+    /// The one provider that this is; `None` for those that are told apart.
+    alone: Option<Provider>,
     mode: Mutex<Mode>,
     slots: Slots,
     /// True while streams may run past their first event.
@@ -151,6 +133,7 @@ pub struct Upstream {
 #[derive(Default)]
 pub struct Options {
     keys: Vec<(Provider, KeySource)>,
+    alone: Option<Provider>,
     slots: Slots,
     wire_file: Option<PathBuf>,
     requests_file: Option<PathBuf>,
@@ -169,6 +152,13 @@ impl Options {
     #[must_use]
     pub fn key_file(mut self, provider: Provider, path: impl Into<PathBuf>) -> Self {
         self.keys.push((provider, KeySource::File(path.into())));
+        self
+    }
+
+    /// Is `provider` for every request. Without this the three of `Provider::SHARED` are told apart.
+    #[must_use]
+    pub fn alone(mut self, provider: Provider) -> Self {
+        self.alone = Some(provider);
         self
     }
 
@@ -224,6 +214,7 @@ impl Upstream {
         }
         let shared = Arc::new(Shared {
             keys: Mutex::new(keys),
+            alone: options.alone,
             mode: Mutex::default(),
             slots: options.slots,
             gate: watch::Sender::new(true),
@@ -314,9 +305,14 @@ impl Upstream {
             .rfind(|seen| seen.path == path)
     }
 
-    /// The tokens that were really served for `provider`.
+    /// The tokens that were really served for `provider`, whatever became of the calls.
     pub fn tokens(&self, provider: Provider) -> Tokens {
-        self.shared.record.tokens(provider)
+        self.served(provider).tokens()
+    }
+
+    /// What was really served for `provider`, by what became of the calls.
+    pub fn served(&self, provider: Provider) -> Served {
+        self.shared.record.served(provider)
     }
 
     /// Every byte that was received, one entry per connection, in order of acceptance.

@@ -42,7 +42,7 @@ impl Scene {
 }
 
 fn routes(dir: &Path) -> anyhow::Result<Vec<Route>> {
-    Provider::ALL
+    Provider::SHARED
         .into_iter()
         .map(|provider| {
             Ok(Route::file(

@@ -52,7 +52,7 @@ async fn an_agent_leaves_no_key_in_logs_answers_or_ordinary_memory() -> anyhow::
     let keys = tempfile::tempdir()?;
     let mut secrets: Vec<(&str, &[u8])> = Vec::new();
     let mut routes = Vec::new();
-    for provider in Provider::ALL {
+    for provider in Provider::SHARED {
         routes.push(Route::file(
             provider.name(),
             fixture::key_file(keys.path(), provider)?,

@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 async fn start() -> Upstream {
     let mut options = Options::default();
-    for provider in Provider::ALL {
+    for provider in Provider::SHARED {
         options = options.key(provider, &*KEY);
     }
     Upstream::start(options).await.unwrap()

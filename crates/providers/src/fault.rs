@@ -1,11 +1,13 @@
 //! What an upstream's error answer is about: above all, whether it is about *our* key.
 //!
 //! Such an answer must never reach the app, because several providers print parts of the key in it (OpenAI: the first eight and the last
-//! four characters). Status alone does not decide: Gemini says 400 for a bad key, and OpenAI says 401 for a good key that lacks a scope.
+//! four characters). Status alone does not decide: Gemini and xAI say 400 for a bad key, and OpenAI says 401 for a good key that lacks a
+//! scope. Texts are held against the beginning of a 400's message only: further in, it may quote what the app sent, and an app must not be
+//! able to have a key reported as bad.
 
 use serde_json::Value;
 
-use crate::Family;
+use crate::{Api, Family};
 
 /// What an upstream error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,53 +28,78 @@ pub enum UpstreamFault {
     Other,
 }
 
-use UpstreamFault::{AuthBad, AuthScope, Other};
+use UpstreamFault::{AuthBad, AuthScope, Other, Overloaded, Quota, Rate, Server};
 
 impl UpstreamFault {
-    /// Whether an answer with this status can be about the key, so that its body has to be read before it is relayed.
+    /// Whether an answer with this status has to be read before it is relayed, because its body decides what it is about.
     pub fn possible(status: u16) -> bool {
+        Self::may_name_key(status) || status == 429
+    }
+
+    /// Whether an answer with this status can be about the key. If its body cannot be read it is to be hidden.
+    pub fn may_name_key(status: u16) -> bool {
         matches!(status, 400 | 401 | 403)
     }
 }
 
-impl Family {
+/// Errors about a key are under 2 KiB everywhere. What is longer and no JSON is something else, cut off.
+const KEY_ERROR_MAX: usize = 8 * 1024;
+
+impl Api {
     /// Classifies an upstream error by its status and (bounded) body. When in doubt about a 401, or about a body that cannot be read but
     /// speaks of keys, the answer is [`UpstreamFault::AuthBad`]: hiding one error text too many costs less than showing part of a key.
     pub fn classify(self, status: u16, body: &[u8]) -> UpstreamFault {
-        if !UpstreamFault::possible(status) {
-            return Other;
+        match status {
+            402 => return Quota,
+            503 | 529 => return Overloaded,
+            500..=599 => return Server,
+            _ if !UpstreamFault::possible(status) => return Other,
+            _ => {}
         }
         let Some(error) = Error::read(body) else {
-            return if status == 401 || names_a_key(body) {
-                AuthBad
-            } else {
-                Other
+            return match status {
+                429 => Rate,
+                401 => AuthBad,
+                _ if body.len() <= KEY_ERROR_MAX && names_a_key(body) => AuthBad,
+                403 => AuthScope,
+                _ => Other,
             };
         };
+        if status == 429 {
+            return if error.about_quota(status) {
+                Quota
+            } else {
+                Rate
+            };
+        }
         if error.about_scope() {
             return AuthScope;
         }
-        if status == 401 || error.about_key() {
+        if status == 401 || error.about_key(status) {
             return AuthBad;
+        }
+        if error.about_quota(status) {
+            return Quota;
         }
         // What is left of 403 is a region, model or organisation limit: the key itself was accepted.
         if status == 403 { AuthScope } else { Other }
     }
 }
 
-impl crate::Api {
+impl Family {
     /// Classifies an upstream error by its status and (bounded) body.
     pub fn classify(self, status: u16, body: &[u8]) -> UpstreamFault {
-        self.family().classify(status, body)
+        Api::own(self).classify(status, body)
     }
 }
 
-/// The parts of an error envelope that any of the families uses.
+/// The parts of an error envelope that any of the providers uses.
 struct Error {
     code: String,
     kind: String,
     message: String,
     reasons: Vec<String>,
+    quotas: Vec<String>,
 }
 
 impl Error {
@@ -80,71 +107,144 @@ impl Error {
         let document: Value = serde_json::from_slice(body).ok()?;
         // Gemini's streaming endpoint wraps even its errors in an array.
         let document = document.get(0).unwrap_or(&document);
-        // xAI-like gateways put a bare text where OpenAI has an object.
-        let error = document.get("error").unwrap_or(document);
-        let text = |field: &str| {
-            error
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_ascii_lowercase()
+        // xAI and its like put a bare text where OpenAI has an object, and the code beside it.
+        let error = document.get("error").filter(|error| !error.is_null());
+        let error = error.unwrap_or(document);
+        let text = |fields: &[&str]| {
+            let found = fields.iter().find_map(|field| error.get(field)?.as_str());
+            found.unwrap_or_default().to_ascii_lowercase()
         };
         let message = match error.as_str() {
             Some(message) => message.to_ascii_lowercase(),
-            None => text("message"),
+            None => text(&["message", "Message", "detail"]),
         };
-        let details = error
-            .get("details")
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let reasons = details
-            .iter()
-            .filter_map(|detail| detail.get("reason")?.as_str().map(str::to_owned))
-            .collect();
+        let details = error.get("details").and_then(Value::as_array);
+        let details = details.map(Vec::as_slice).unwrap_or_default();
+        let texts = |one: fn(&Value) -> Vec<&Value>| {
+            let values = details.iter().flat_map(one);
+            values
+                .filter_map(|value| Some(value.as_str()?.to_owned()))
+                .collect()
+        };
         Some(Self {
-            code: text("code"),
-            kind: text("type"),
+            code: text(&["code"]),
+            kind: text(&["type", "__type"]),
             message,
-            reasons,
+            reasons: texts(|detail| detail.get("reason").into_iter().collect()),
+            quotas: texts(|detail| {
+                let violations = detail.get("violations").and_then(Value::as_array);
+                let violations = violations.into_iter().flatten();
+                violations.filter_map(|one| one.get("quotaId")).collect()
+            }),
+        })
+    }
+
+    /// Whether its message speaks so. Only a 400 can quote what the app sent.
+    fn says(&self, status: u16, phrases: &[&str]) -> bool {
+        phrases.iter().any(|phrase| match status {
+            400 => self.message.starts_with(phrase),
+            _ => self.message.contains(phrase),
         })
     }
 
     fn about_scope(&self) -> bool {
-        self.message.contains("missing scopes") || self.code == "missing_scope"
+        self.message.contains("missing scopes")
+            || matches!(self.code.as_str(), "missing_scope" | "permissiondenied")
     }
 
-    fn about_key(&self) -> bool {
-        const REASONS: [&str; 6] = [
-            "API_KEY_INVALID",
-            "API_KEY_EXPIRED",
-            "ACCESS_TOKEN_TYPE_UNSUPPORTED",
-            "ACCESS_TOKEN_EXPIRED",
-            "CONSUMER_SUSPENDED",
-            "CREDENTIALS_MISSING",
-        ];
-        const MESSAGES: [&str; 9] = [
-            "incorrect api key",
-            "invalid api key",
-            "invalid x-api-key",
-            "api key not valid",
-            "api key expired",
-            "api key was reported as leaked",
-            "api_key:",
-            "multiple authentication credentials",
-            "invalid authentication credentials",
-        ];
+    fn about_key(&self, status: u16) -> bool {
         matches!(
             self.code.as_str(),
-            "invalid_api_key" | "account_deactivated"
+            "invalid_api_key" | "account_deactivated" | "authenticationtypedisabled"
         ) || self.kind == "authentication_error"
+            || AWS_KEY_KINDS.iter().any(|kind| self.kind.contains(kind))
             || self
                 .reasons
                 .iter()
-                .any(|reason| REASONS.contains(&reason.as_str()))
-            || MESSAGES.iter().any(|text| self.message.contains(text))
+                .any(|reason| KEY_REASONS.contains(&reason.as_str()))
+            || self.says(status, &KEY_PHRASES)
+    }
+
+    fn about_quota(&self, status: u16) -> bool {
+        let names = [self.code.as_str(), self.kind.as_str()];
+        names.iter().any(|name| QUOTA_NAMES.contains(name))
+            || self.kind.contains("servicequotaexceeded")
+            || self.reasons.iter().any(|reason| reason == "BILLING_DISABLED")
+            // Until tomorrow is not "for now".
+            || self.quotas.iter().any(|quota| quota.contains("PerDay"))
+            || self.says(status, &QUOTA_PHRASES)
     }
 }
+
+/// Reasons in Google's `ErrorInfo`.
+const KEY_REASONS: [&str; 6] = [
+    "API_KEY_INVALID",
+    "API_KEY_EXPIRED",
+    "ACCESS_TOKEN_TYPE_UNSUPPORTED",
+    "ACCESS_TOKEN_EXPIRED",
+    "CONSUMER_SUSPENDED",
+    "CREDENTIALS_MISSING",
+];
+
+/// Names of AWS exceptions, which may stand behind a namespace.
+const AWS_KEY_KINDS: [&str; 5] = [
+    "unrecognizedclient",
+    "invalidsignature",
+    "expiredtoken",
+    "incompletesignature",
+    "missingauthenticationtoken",
+];
+
+/// Beginnings of messages about a key, in lower case.
+const KEY_PHRASES: [&str; 22] = [
+    "incorrect api key",
+    "invalid api key",
+    "invalid api token",
+    "invalid x-api-key",
+    "invalid authentication credentials",
+    "multiple authentication credentials",
+    "api key not valid",
+    "api key expired",
+    "api key not found",
+    "api key is currently blocked",
+    "api key is disabled",
+    "your api key is disabled",
+    "your api key was reported as leaked",
+    "permission denied: consumer 'api_key:",
+    "api_key:",
+    "authentication failed",
+    "authentication fails",
+    "bearer token has expired",
+    "key based authentication is disabled",
+    "the security token included in the request is",
+    "the request signature we calculated",
+    "key is disabled",
+];
+
+const QUOTA_NAMES: [&str; 9] = [
+    "insufficient_quota",
+    "quota_exceeded",
+    "billing_error",
+    "billing_not_active",
+    "billing_hard_limit_reached",
+    "insufficient_credits",
+    "credit_limit",
+    "organization_restricted",
+    "servicequotaexceededexception",
+];
+
+/// Beginnings of messages about money, in lower case.
+const QUOTA_PHRASES: [&str; 9] = [
+    "your credit balance is too low",
+    "you have reached your specified api usage limits",
+    "you have reached your specified workspace api usage limits",
+    "insufficient balance",
+    "insufficient credits",
+    "key limit exceeded",
+    "used all available credits",
+    "doesn't have any credits",
+    "monthly spending limit",
+];
 
 /// For bodies that are no JSON (cut off, HTML, compressed against our wish).
 fn names_a_key(body: &[u8]) -> bool {
@@ -152,7 +252,7 @@ fn names_a_key(body: &[u8]) -> bool {
     let body = body.to_ascii_lowercase();
     WORDS
         .iter()
-        .any(|word| body.windows(word.len()).any(|part| part == *word))
+        .any(|word| memchr::memmem::find(&body, word).is_some())
 }
 
 #[cfg(test)]
@@ -203,7 +303,7 @@ mod tests {
                 Family::Openai,
                 429,
                 r#"{"error":{"code":"insufficient_quota"}}"#,
-                Other,
+                Quota,
             ),
             (
                 Family::Anthropic,
@@ -270,6 +370,286 @@ mod tests {
             AuthBad
         );
         assert_eq!(Family::Gemini.classify(400, b"bad request"), Other);
-        assert_eq!(Family::Gemini.classify(500, b"API key"), Other);
+        assert_eq!(Family::Gemini.classify(500, b"API key"), Server);
+    }
+
+    /// Bodies as the providers write them, keys made up.
+    #[test]
+    fn every_provider_says_it_differently() {
+        let cases = [
+            (
+                "azure",
+                401,
+                r#"{"error":{"code":"401","message":"Access denied due to invalid subscription key or wrong API endpoint."}}"#,
+                AuthBad,
+            ),
+            (
+                "azure",
+                401,
+                r#"{"error":{"code":"PermissionDenied","message":"The principal lacks the required data action."}}"#,
+                AuthScope,
+            ),
+            (
+                "azure",
+                403,
+                r#"{"error":{"code":"AuthenticationTypeDisabled","message":"Key based authentication is disabled for this resource."}}"#,
+                AuthBad,
+            ),
+            (
+                "azure",
+                403,
+                r#"{"error":{"code":"insufficient_quota","message":"x"}}"#,
+                Quota,
+            ),
+            (
+                "azure",
+                403,
+                r#"{"error":{"code":"403","message":"Access denied due to Virtual Network/Firewall rules."}}"#,
+                AuthScope,
+            ),
+            (
+                "bedrock",
+                403,
+                r#"{"Message":"Authentication failed: Please make sure your API Key is valid."}"#,
+                AuthBad,
+            ),
+            (
+                "bedrock",
+                403,
+                r#"{"Message":"Invalid API Key format: Must start with pre-defined prefix"}"#,
+                AuthBad,
+            ),
+            (
+                "bedrock",
+                403,
+                r#"{"message":"Bearer Token has expired"}"#,
+                AuthBad,
+            ),
+            (
+                "bedrock",
+                403,
+                r#"{"__type":"com.amazon#UnrecognizedClientException","message":"x"}"#,
+                AuthBad,
+            ),
+            (
+                "bedrock",
+                403,
+                r#"{"message":"The security token included in the request is invalid."}"#,
+                AuthBad,
+            ),
+            (
+                "bedrock",
+                403,
+                r#"{"message":"You don't have access to the model with the specified model ID."}"#,
+                AuthScope,
+            ),
+            (
+                "bedrock",
+                400,
+                r#"{"__type":"ServiceQuotaExceededException","message":"x"}"#,
+                Quota,
+            ),
+            (
+                "bedrock",
+                400,
+                r#"{"message":"The provided model identifier is invalid."}"#,
+                Other,
+            ),
+            (
+                "bedrock",
+                429,
+                r#"{"message":"Too many tokens, please wait before trying again."}"#,
+                Rate,
+            ),
+            ("cohere", 401, r#"{"message":"invalid api token"}"#, AuthBad),
+            ("mistral", 401, r#"{"detail":"Unauthorized"}"#, AuthBad),
+            (
+                "mistral",
+                401,
+                r#"{"message":"Unauthorized","request_id":"x"}"#,
+                AuthBad,
+            ),
+            (
+                "groq",
+                401,
+                r#"{"error":{"message":"Invalid API Key","type":"invalid_request_error","code":"invalid_api_key"}}"#,
+                AuthBad,
+            ),
+            (
+                "groq",
+                400,
+                r#"{"error":{"message":"Organization has been restricted.","code":"organization_restricted"}}"#,
+                Quota,
+            ),
+            (
+                "deepseek",
+                401,
+                r#"{"error":{"message":"Authentication Fails, Your api key: ****Cr8A is invalid","type":"authentication_error"}}"#,
+                AuthBad,
+            ),
+            (
+                "deepseek",
+                402,
+                r#"{"error":{"message":"Insufficient Balance"}}"#,
+                Quota,
+            ),
+            (
+                "xai",
+                400,
+                r#"{"code":"Client specified an invalid argument","error":"Incorrect API key provided: xa***UQ. You can obtain an API key from the console."}"#,
+                AuthBad,
+            ),
+            (
+                "xai",
+                403,
+                r#"{"code":"The caller does not have permission","error":"Your team has either used all available credits or reached its monthly spending limit."}"#,
+                Quota,
+            ),
+            (
+                "xai",
+                400,
+                r#"{"code":"invalid-argument","error":"Model not found: incorrect api key"}"#,
+                Other,
+            ),
+            (
+                "openrouter",
+                401,
+                r#"{"error":{"message":"User not found.","code":401}}"#,
+                AuthBad,
+            ),
+            (
+                "openrouter",
+                403,
+                r#"{"error":{"message":"Key limit exceeded (total limit).","code":403}}"#,
+                Quota,
+            ),
+            (
+                "openrouter",
+                402,
+                r#"{"error":{"message":"Insufficient credits","code":402}}"#,
+                Quota,
+            ),
+            (
+                "fireworks",
+                401,
+                r#"{"error":{"message":"The API key you provided is invalid.","code":"UNAUTHORIZED"}}"#,
+                AuthBad,
+            ),
+            (
+                "perplexity",
+                401,
+                "<html><h1>401 Authorization Required</h1></html>",
+                AuthBad,
+            ),
+            (
+                "together",
+                429,
+                r#"{"error":{"message":"You have reached the rate limit","type":"rate_limit"}}"#,
+                Rate,
+            ),
+            (
+                "vertex",
+                401,
+                r#"{"error":{"code":401,"message":"Request had invalid authentication credentials.","status":"UNAUTHENTICATED"}}"#,
+                AuthBad,
+            ),
+            (
+                "vertex",
+                403,
+                r#"{"error":{"code":403,"status":"PERMISSION_DENIED","details":[{"reason":"IAM_PERMISSION_DENIED"}]}}"#,
+                AuthScope,
+            ),
+            (
+                "vertex",
+                403,
+                r#"{"error":{"code":403,"status":"PERMISSION_DENIED","details":[{"reason":"BILLING_DISABLED"}]}}"#,
+                Quota,
+            ),
+            (
+                "anthropic",
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}}"#,
+                Quota,
+            ),
+            (
+                "anthropic",
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"You have reached your specified API usage limits."}}"#,
+                Quota,
+            ),
+            (
+                "anthropic",
+                402,
+                r#"{"type":"error","error":{"type":"billing_error"}}"#,
+                Quota,
+            ),
+            (
+                "anthropic",
+                429,
+                r#"{"type":"error","error":{"type":"rate_limit_error"}}"#,
+                Rate,
+            ),
+            (
+                "anthropic",
+                529,
+                r#"{"type":"error","error":{"type":"overloaded_error"}}"#,
+                Overloaded,
+            ),
+            (
+                "gemini",
+                429,
+                r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{"violations":[{"quotaId":"GenerateRequestsPerDayPerProject"}]}]}}"#,
+                Quota,
+            ),
+            (
+                "gemini",
+                429,
+                r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{"violations":[{"quotaId":"GenerateRequestsPerMinutePerProject"}]}]}}"#,
+                Rate,
+            ),
+            ("openai", 429, "", Rate),
+            ("openai", 503, "", Overloaded),
+            ("openai", 502, "api key", Server),
+            (
+                "openai",
+                404,
+                r#"{"error":{"code":"invalid_api_key"}}"#,
+                Other,
+            ),
+        ];
+        for (provider, status, body, wanted) in cases {
+            let api = Api::known(provider).expect("known");
+            assert_eq!(
+                api.classify(status, body.as_bytes()),
+                wanted,
+                "{provider} {status} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_app_cannot_have_a_key_reported_by_what_it_sends() {
+        let quoted =
+            r#"{"error":{"message":"Invalid value: 'incorrect api key'.","code":"invalid_value"}}"#;
+        assert_eq!(Family::Openai.classify(400, quoted.as_bytes()), Other);
+        let money = r#"{"error":{"message":"Invalid value: 'insufficient credits'."}}"#;
+        assert_eq!(Family::Openai.classify(400, money.as_bytes()), Other);
+        let long = format!(
+            "{{\"error\":{{\"message\":\"bad input: api key {}",
+            "x".repeat(KEY_ERROR_MAX)
+        );
+        assert_eq!(Family::Openai.classify(400, long.as_bytes()), Other);
+        assert_eq!(Family::Openai.classify(401, long.as_bytes()), AuthBad);
+    }
+
+    #[test]
+    fn bodies_are_read_where_they_decide() {
+        for status in [400, 401, 403, 429] {
+            assert!(UpstreamFault::possible(status));
+        }
+        for status in [200, 402, 404, 422, 500, 503, 529] {
+            assert!(!UpstreamFault::possible(status));
+        }
+        assert!(UpstreamFault::may_name_key(403) && !UpstreamFault::may_name_key(429));
     }
 }

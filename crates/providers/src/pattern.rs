@@ -30,14 +30,151 @@ pub(crate) fn check(provider: &str, key: &[u8]) -> Plausibility {
         "openai" => openai(key),
         "anthropic" => anthropic(key),
         "gemini" => gemini(key),
-        _ => Plausible,
+        "vertex" => vertex(key),
+        "bedrock" => bedrock(key),
+        // Its old ones.
+        "together" if key.len() == 64 && key.iter().all(|b| is_hex(*b)) => Plausible,
+        _ => FORMATS
+            .iter()
+            .find(|format| format.provider == provider)
+            .map_or(Plausible, |format| format.check(key)),
     }
 }
 
-/// Letters, digits, `_` and `-`: the alphabet of all three.
+/// Keys that are a prefix and a number of characters of one kind.
+struct Format {
+    provider: &'static str,
+    prefix: &'static str,
+    alphabet: fn(u8) -> bool,
+    /// How many characters may stand behind the prefix.
+    lengths: &'static [std::ops::RangeInclusive<usize>],
+    /// What such keys look like, for whoever pasted another one.
+    wanted: &'static str,
+}
+
+impl Format {
+    fn check(&self, key: &[u8]) -> Plausibility {
+        let fits = key
+            .strip_prefix(self.prefix.as_bytes())
+            .is_some_and(|rest| {
+                rest.iter().all(|b| (self.alphabet)(*b))
+                    && self
+                        .lengths
+                        .iter()
+                        .any(|lengths| lengths.contains(&rest.len()))
+            });
+        if fits {
+            Plausible
+        } else {
+            Unlikely(self.wanted)
+        }
+    }
+}
+
+const fn format(
+    provider: &'static str,
+    prefix: &'static str,
+    alphabet: fn(u8) -> bool,
+    lengths: &'static [std::ops::RangeInclusive<usize>],
+    wanted: &'static str,
+) -> Format {
+    Format {
+        provider,
+        prefix,
+        alphabet,
+        lengths,
+        wanted,
+    }
+}
+
+const FORMATS: [Format; 10] = [
+    format(
+        "azure",
+        "",
+        is_letter_or_digit,
+        &[32..=32, 84..=84],
+        "Azure resource keys have 32 hexadecimal digits or 84 letters and digits; a token of Entra expires within hours",
+    ),
+    format(
+        "mistral",
+        "",
+        is_letter_or_digit,
+        &[32..=32],
+        "Mistral keys have 32 letters and digits",
+    ),
+    format(
+        "cohere",
+        "",
+        is_letter_or_digit,
+        &[40..=40],
+        "Cohere keys have 40 letters and digits",
+    ),
+    format(
+        "groq",
+        "gsk_",
+        is_letter_or_digit,
+        &[52..=52],
+        "Groq keys are gsk_ and 52 letters and digits",
+    ),
+    format(
+        "deepseek",
+        "sk-",
+        is_hex,
+        &[32..=32],
+        "DeepSeek keys are sk- and 32 hexadecimal digits",
+    ),
+    format(
+        "xai",
+        "xai-",
+        is_wordlike,
+        &[70..=120],
+        "xAI keys are xai- and about 80 letters, digits, - and _; keys of its management API begin differently",
+    ),
+    format(
+        "together",
+        "tgp_v1_",
+        is_wordlike,
+        &[43..=43],
+        "Together keys are tgp_v1_ and 43 letters, digits, - and _, or 64 hexadecimal digits",
+    ),
+    format(
+        "fireworks",
+        "fw_",
+        is_letter_or_digit,
+        &[22..=128],
+        "Fireworks keys are fw_ and 22 or more letters and digits",
+    ),
+    format(
+        "openrouter",
+        "sk-or-v1-",
+        is_hex,
+        &[64..=64],
+        "OpenRouter keys are sk-or-v1- and 64 hexadecimal digits",
+    ),
+    format(
+        "perplexity",
+        "pplx-",
+        is_letter_or_digit,
+        &[48..=48],
+        "Perplexity keys are pplx- and 48 letters and digits",
+    ),
+];
+
+fn is_letter_or_digit(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+}
+
+fn is_hex(byte: u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'a'..=b'f')
+}
+
+fn is_wordlike(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// Letters, digits, `_` and `-`.
 fn wordlike(key: &[u8]) -> bool {
-    key.iter()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    key.iter().all(|b| is_wordlike(*b))
 }
 
 fn openai(key: &[u8]) -> Plausibility {
@@ -108,6 +245,39 @@ fn gemini(key: &[u8]) -> Plausibility {
     }
 }
 
+/// Express mode takes API keys. Everything else is a token that a service account made.
+fn vertex(key: &[u8]) -> Plausibility {
+    if key.starts_with(b"ya29.") {
+        return Unlikely("it is a Google OAuth token, which expires within an hour");
+    }
+    match gemini(key) {
+        Plausible => Plausible,
+        Unlikely(_) => Unlikely("Vertex API keys (express mode) begin with AIza or AQ."),
+    }
+}
+
+fn bedrock(key: &[u8]) -> Plausibility {
+    const IDS: [&[u8]; 4] = [b"AKIA", b"ASIA", b"ABIA", b"ACCA"];
+    if key.starts_with(b"bedrock-api-key-") {
+        return Unlikely("it is a short-term Bedrock key, which expires within 12 hours");
+    }
+    if key.len() == 20 && IDS.iter().any(|id| key.starts_with(id)) {
+        return Unlikely("it is the id of an AWS access key, not a Bedrock API key (ABSK)");
+    }
+    let Some(rest) = key.strip_prefix(b"ABSK") else {
+        return Unlikely("Bedrock API keys begin with ABSK");
+    };
+    let digits = rest.strip_suffix(b"==").or_else(|| rest.strip_suffix(b"="));
+    let digits = digits.unwrap_or(rest);
+    let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    if !digits.iter().all(is_base64) || !(109..=269).contains(&digits.len()) {
+        return Unlikely(
+            "Bedrock API keys have more than 110 characters of base64; this may be cut off",
+        );
+    }
+    Plausible
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +300,26 @@ mod tests {
         ));
         assert!(plausible("gemini", &format!("AIza{}", "x".repeat(35))));
         assert!(plausible("gemini", &format!("AQ.Ab8RN6{}", "x".repeat(44))));
+        assert!(plausible("vertex", &format!("AQ.Ab8RN6{}", "x".repeat(44))));
+        assert!(plausible("bedrock", &format!("ABSK{}==", "x".repeat(128))));
+        let x = |n| "x".repeat(n);
+        let a = |n| "a".repeat(n);
+        for (provider, key) in [
+            ("azure", a(32)),
+            ("azure", x(84)),
+            ("mistral", x(32)),
+            ("cohere", x(40)),
+            ("groq", format!("gsk_{}", x(52))),
+            ("deepseek", format!("sk-{}", a(32))),
+            ("xai", format!("xai-{}", x(80))),
+            ("together", format!("tgp_v1_{}", x(43))),
+            ("together", a(64)),
+            ("fireworks", format!("fw_{}", x(22))),
+            ("openrouter", format!("sk-or-v1-{}", a(64))),
+            ("perplexity", format!("pplx-{}", x(48))),
+        ] {
+            assert!(plausible(provider, &key), "{provider}");
+        }
         assert!(plausible("llm-internal", "anything-goes"));
     }
 
@@ -145,6 +335,23 @@ mod tests {
             ("anthropic", format!("sk-ant-admin01-{a}{a}{a}")),
             ("gemini", format!("AIza{}", "x".repeat(34))),
             ("gemini", "ya29.abcdef".to_owned()),
+            ("vertex", "ya29.abcdef".to_owned()),
+            ("vertex", format!("sk-proj-{a}T3BlbkFJ{a}")),
+            ("bedrock", format!("bedrock-api-key-{a}")),
+            ("bedrock", format!("AKIA{}", "A".repeat(16))),
+            ("bedrock", format!("ABSK{a}")),
+            ("bedrock", format!("ABSK{}", "-".repeat(128))),
+            ("azure", "a".repeat(33)),
+            ("azure", format!("eyJ{a}.{a}.{a}")),
+            ("mistral", "x".repeat(31)),
+            ("cohere", "x".repeat(32)),
+            ("groq", format!("gsk_{}", "x".repeat(51))),
+            ("deepseek", format!("sk-{}", "x".repeat(32))),
+            ("xai", "x".repeat(84)),
+            ("together", "x".repeat(64)),
+            ("fireworks", format!("fw-{}", "x".repeat(22))),
+            ("openrouter", format!("sk-or-v1-{}", "a".repeat(63))),
+            ("perplexity", "x".repeat(53)),
             ("llm-internal", "two words".to_owned()),
             ("llm-internal", String::new()),
         ] {

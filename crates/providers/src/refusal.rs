@@ -2,46 +2,72 @@
 
 use std::fmt::Write as _;
 
-use crate::Family;
+use crate::provider::Vendor;
+use crate::{Api, Family};
 
-impl Family {
+impl Api {
     /// The body of a refusal with HTTP `status`, Tacit's error `code`, and a `message` for the developer. Always `application/json`.
     pub fn refusal(self, status: u16, code: &str, message: &str, request_id: &str) -> String {
         let (code, message, request_id) = (Json(code), Json(message), Json(request_id));
-        match self {
-            Self::Openai | Self::Azure => {
-                let kind = openai_type(status);
-                format!(
-                    r#"{{"error":{{"message":{message},"type":"{kind}","param":null,"code":{code}}}}}"#
-                )
-            }
-            Self::Anthropic => {
+        match self.vendor() {
+            Vendor::Anthropic => {
                 let kind = anthropic_type(status);
                 format!(
                     r#"{{"type":"error","error":{{"type":"{kind}","message":{message}}},"request_id":{request_id}}}"#
                 )
             }
-            Self::Bedrock | Self::Cohere => format!(r#"{{"message":{message}}}"#),
-            Self::Gemini | Self::Vertex => {
+            Vendor::Gemini | Vendor::Vertex => {
                 let name = google_status(status);
                 format!(
                     r#"{{"error":{{"code":{status},"message":{message},"status":"{name}","details":[{{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":{code},"domain":"tacit"}}]}}}}"#
                 )
             }
+            Vendor::Bedrock | Vendor::Cohere => format!(r#"{{"message":{message}}}"#),
+            Vendor::Mistral => {
+                let kind = openai_type(status);
+                format!(
+                    r#"{{"object":"error","message":{message},"type":"{kind}","param":null,"code":{code},"request_id":{request_id}}}"#
+                )
+            }
+            Vendor::Openai
+            | Vendor::Azure
+            | Vendor::Groq
+            | Vendor::Deepseek
+            | Vendor::Xai
+            | Vendor::Together
+            | Vendor::Fireworks
+            | Vendor::Openrouter
+            | Vendor::Perplexity => {
+                let kind = openai_type(status);
+                format!(
+                    r#"{{"error":{{"message":{message},"type":"{kind}","param":null,"code":{code}}}}}"#
+                )
+            }
         }
+    }
+
+    /// The header that belongs to a refusal with this status: AWS SDKs read the name of the exception from one.
+    pub fn refusal_header(self, status: u16) -> Option<(&'static str, &'static str)> {
+        (self.vendor() == Vendor::Bedrock).then(|| ("x-amzn-errortype", aws_exception(status)))
     }
 }
 
-impl crate::Api {
-    /// The body of a refusal in this API's own envelope. Always `application/json`.
+impl Family {
+    /// The body of a refusal in the family's envelope: see [`Api::refusal`].
     pub fn refusal(self, status: u16, code: &str, message: &str, request_id: &str) -> String {
-        self.family().refusal(status, code, message, request_id)
+        Api::own(self).refusal(status, code, message, request_id)
     }
+}
 
-    /// Headers that belong to a refusal with this status: Bedrock's SDKs read the error's name from one.
-    pub fn refusal_headers(self, status: u16) -> &'static [(&'static str, &'static str)] {
-        let _ = status;
-        &[]
+fn aws_exception(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "AccessDeniedException",
+        404 => "ResourceNotFoundException",
+        429 => "ThrottlingException",
+        400..=499 => "ValidationException",
+        503 => "ServiceUnavailableException",
+        504 => "ModelTimeoutException",
+        _ => "InternalServerException",
     }
 }
 
@@ -122,5 +148,41 @@ mod tests {
         assert_eq!(gemini["error"]["code"], 503);
         assert_eq!(gemini["error"]["status"], "UNAVAILABLE");
         assert_eq!(gemini["error"]["details"][0]["reason"], "hsm_unavailable");
+    }
+
+    #[test]
+    fn every_provider_gets_json_that_carries_the_message() {
+        for provider in crate::all() {
+            for status in [400, 403, 421, 429, 502, 503, 504] {
+                let text = provider
+                    .api()
+                    .refusal(status, "bad_request", "a \u{1}\"b\"", "req_1");
+                let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+                let message = read.get("message").or_else(|| read["error"].get("message"));
+                assert_eq!(message.unwrap(), "a \u{1}\"b\"", "{}", provider.name);
+            }
+        }
+    }
+
+    #[test]
+    fn bedrock_alone_names_an_exception_in_a_header() {
+        let of = |name: &str, status| Api::known(name).unwrap().refusal_header(status);
+        let named = |exception| Some(("x-amzn-errortype", exception));
+        assert_eq!(of("bedrock", 403), named("AccessDeniedException"));
+        assert_eq!(of("bedrock", 429), named("ThrottlingException"));
+        assert_eq!(of("bedrock", 400), named("ValidationException"));
+        assert_eq!(of("bedrock", 502), named("InternalServerException"));
+        assert_eq!(of("cohere", 403), None);
+    }
+
+    #[test]
+    fn mistral_has_an_envelope_of_its_own() {
+        let text = Api::known("mistral")
+            .unwrap()
+            .refusal(429, "rate_limited", "later", "req_1");
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["object"], "error");
+        assert_eq!(read["code"], "rate_limited");
+        assert!(read.get("error").is_none());
     }
 }

@@ -191,8 +191,11 @@ fn segment_fits(pattern: &str, segment: &str, verbs: bool) -> Option<Option<Rang
             let id = percent::decode(middle)?;
             percent::is_safe_path(&id).then_some(None)
         }
-        (_, Some(middle)) => (!middle.is_empty() && !(verbs && middle.contains(':')))
-            .then(|| Some(head.len()..head.len() + middle.len())),
+        (_, Some(middle)) => {
+            let hides_verb = || percent::decode(middle).is_some_and(|name| name.contains(':'));
+            (!middle.is_empty() && !(verbs && hides_verb()))
+                .then(|| Some(head.len()..head.len() + middle.len()))
+        }
     }
 }
 

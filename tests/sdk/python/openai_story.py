@@ -1,70 +1,81 @@
-"""OpenAI: chat, streaming chat, responses (whole and streamed), embeddings, file upload, models."""
+"""OpenAI: chat, responses (whole and streamed), embeddings, upload, transcription, models; refused, left and failed."""
 
 import hashlib
 import io
 
 import openai
-from story import PROMPT, base_url, check, done, placeholder
+import openai_chat as chats
+from story import FAIL, HELD, HOLD, PROMPT, base_url, broke, check, done, left, placeholder, saw, whole
 
 base_url("OPENAI_BASE_URL")
 client = openai.OpenAI(api_key=placeholder(), max_retries=0, timeout=30)
-results = {}
+MODEL = "gpt-5.4-mini"
 
-chat = client.chat.completions.create(model="gpt-5.4-mini", messages=[{"role": "user", "content": PROMPT}])
-check("chat content", chat.choices[0].message.content, f"You said: {PROMPT}")
-check("chat finish", chat.choices[0].finish_reason, "stop")
-results["chat"] = {"input": chat.usage.prompt_tokens, "output": chat.usage.completion_tokens}
+chats.chat(client, MODEL)
+chats.streamed(client, MODEL, stream_options={"include_usage": True})
+chats.unasked(client, MODEL)
 
-text, chunks, usage = "", 0, None
-for chunk in client.chat.completions.create(
-    model="gpt-5.4-mini",
-    messages=[{"role": "user", "content": PROMPT}],
-    stream=True,
-    stream_options={"include_usage": True},
-):
-    chunks += 1
-    usage = chunk.usage or usage
-    if chunk.choices:
-        text += chunk.choices[0].delta.content or ""
-check("streamed chat content", text, f"You said: {PROMPT}")
-check("streamed in several chunks", chunks > 3, True)
-results["chat_stream"] = {"chunks": chunks, "input": usage.prompt_tokens, "output": usage.completion_tokens}
 
-# Without include_usage no chunk may carry usage or an empty list of choices: apps index choices[0].
-for chunk in client.chat.completions.create(
-    model="gpt-5.4-mini", messages=[{"role": "user", "content": PROMPT}], stream=True
-):
-    check("a chunk has a choice", len(chunk.choices), 1)
-    check("no usage unless asked for", chunk.usage, None)
+def response_usage(usage):
+    details = usage.input_tokens_details
+    read, write = details.cached_tokens, getattr(details, "cache_write_tokens", 0) or 0
+    saw(
+        input=usage.input_tokens - read - write,
+        output=usage.output_tokens,
+        cache_read=read,
+        cache_write=write,
+        reasoning=usage.output_tokens_details.reasoning_tokens,
+    )
 
-response = client.responses.create(model="gpt-5.4-mini", input=PROMPT)
+
+response = client.responses.create(model=MODEL, input=PROMPT)
 check("responses text", response.output_text, f"You said: {PROMPT}")
 check("responses status", response.status, "completed")
-results["responses"] = {"input": response.usage.input_tokens, "output": response.usage.output_tokens}
+response_usage(response.usage)
 
 text, last = "", None
-for event in client.responses.create(model="gpt-5.4-mini", input=PROMPT, stream=True):
+for event in client.responses.create(model=MODEL, input=PROMPT, stream=True):
     if event.type == "response.output_text.delta":
         text += event.delta
     last = event
 check("streamed responses text", text, f"You said: {PROMPT}")
 check("last event", last.type, "response.completed")
-results["responses_stream"] = {"input": last.response.usage.input_tokens, "output": last.response.usage.output_tokens}
+response_usage(last.response.usage)
 
-embedding = client.embeddings.create(model="text-embedding-3-small", input=["one", "two three"])
-check("embedding count", len(embedding.data), 2)
-check("embedding values", [round(v, 3) for v in embedding.data[1].embedding], [0.5, -0.25, 1.0])
-results["embeddings"] = {"input": embedding.usage.prompt_tokens}
+chats.embeddings(client, "text-embedding-3-small")
 
 payload = b"".join(b'{"line": %d, "pad": "%s"}\n' % (n, b"x" * 80) for n in range(12_000))
 upload = client.files.create(file=("training.jsonl", io.BytesIO(payload)), purpose="fine-tune")
 check("uploaded size", upload.bytes, len(payload))
 check("uploaded name", upload.filename, "training.jsonl")
 check("uploaded content", upload.model_extra["sha256"], hashlib.sha256(payload).hexdigest())
-results["files"] = {"bytes": upload.bytes}
+
+# Python's SDK writes the form's fields before the file.
+speech = b"RIFF" + b"alpha beta gamma"
+heard = client.audio.transcriptions.create(model="gpt-4o-mini-transcribe", file=("speech.wav", io.BytesIO(speech)))
+check("transcription", heard.text, "alpha beta gamma")
+saw(input=heard.usage.input_tokens, output=heard.usage.output_tokens)
 
 models = [model.id for model in client.models.list()]
 check("models", models, ["gpt-5.4-mini", "text-embedding-3-small"])
-results["models"] = models
 
-done("openai", openai.__version__, results)
+chats.missing(client, openai.NotFoundError)
+
+whole("openai", openai.__version__)
+
+chats.abandoned(client, MODEL)
+stream, got = client.responses.create(model=MODEL, input=HOLD, stream=True), 0
+for event in stream:
+    got += event.type == "response.output_text.delta"
+    if got == HELD:
+        break
+stream.close()
+left(cache_read=4, cache_write=2)
+
+chats.failing(client, MODEL, openai.APIError)
+events = list(client.responses.create(model=MODEL, input=FAIL, stream=True))
+check("a failed response says so", events[-1].type, "response.failed")
+check("and why", events[-1].response.error.code, "server_error")
+broke(cache_read=4, cache_write=2)
+
+done()

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::record::Tokens;
-use super::reply::{self, Reply, count, pieces, typed};
+use super::reply::{EVENTS, Reply, text, typed};
+use super::turn::{MISSING_MODEL, Turn};
 use super::wire::Request;
 
 pub(super) fn answer(request: &Request) -> Reply {
@@ -39,56 +40,92 @@ fn error(status: u16, kind: &str, message: &str) -> Reply {
         .status(status)
 }
 
-fn messages(body: &Value) -> Reply {
-    let prompt = match &body["messages"][0]["content"] {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts
-            .iter()
-            .filter_map(|part| part["text"].as_str())
-            .collect(),
-        _ => return error(400, "invalid_request_error", "messages: Field required"),
-    };
-    let answer = reply::answer(&prompt);
-    let tokens = Tokens {
-        input: count(&prompt),
-        output: count(&answer),
-        cache_read: 7,
-        cache_write: 3,
-    };
-    let usage = |output: u64| {
-        json!({
-            "input_tokens": tokens.input, "output_tokens": output,
-            "cache_read_input_tokens": tokens.cache_read, "cache_creation_input_tokens": tokens.cache_write,
-            "cache_creation": {"ephemeral_5m_input_tokens": tokens.cache_write, "ephemeral_1h_input_tokens": 0},
-            "service_tier": "standard",
-        })
-    };
-    let message = |content: Value, stop: Value, output: u64| {
-        json!({
-            "id": "msg_test", "type": "message", "role": "assistant", "model": body["model"],
-            "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage(output),
-        })
+/// The Messages API, at Anthropic or under another provider's path.
+pub(super) fn messages(body: &Value) -> Reply {
+    if body["model"] == MISSING_MODEL {
+        return error(404, "not_found_error", &format!("model: {MISSING_MODEL}"));
+    }
+    let turn = match turn(body) {
+        Some(turn) => turn,
+        None => return error(400, "invalid_request_error", "messages: Field required"),
     };
     if body["stream"] != true {
-        let content = json!([{"type": "text", "text": answer}]);
-        return Reply::json(message(content, json!("end_turn"), tokens.output)).costing(tokens);
+        return Reply::json(whole(body, &turn)).costing(turn.tokens);
     }
-    let mut events = vec![
-        json!({"type": "message_start", "message": message(json!([]), Value::Null, 1)}),
-        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-        json!({"type": "ping"}),
-    ];
-    for piece in pieces(&answer) {
-        let delta = json!({"type": "text_delta", "text": piece});
-        events.push(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
+    let events = Events::of(body, &turn);
+    turn.stream(
+        EVENTS,
+        events.opening.iter().map(typed).collect(),
+        events.deltas.iter().map(typed).collect(),
+        events.closing.iter().map(typed).collect(),
+        typed(&events.failure),
+    )
+}
+
+/// What is asked, if anything.
+pub(super) fn turn(body: &Value) -> Option<Turn> {
+    let content = &body["messages"][0]["content"];
+    let extra = Tokens {
+        cache_read: 7,
+        cache_write: 3,
+        ..Tokens::default()
+    };
+    (content.is_string() || content.is_array()).then(|| Turn::new(&text(content), extra))
+}
+
+/// The answer as one message.
+pub(super) fn whole(body: &Value, turn: &Turn) -> Value {
+    let content = json!([{"type": "text", "text": turn.answer}]);
+    message(body, turn, &content, &json!("end_turn"), turn.tokens.output)
+}
+
+/// The answer as events, not yet framed: Bedrock frames them otherwise.
+pub(super) struct Events {
+    pub opening: Vec<Value>,
+    pub deltas: Vec<Value>,
+    pub closing: Vec<Value>,
+    pub failure: Value,
+}
+
+impl Events {
+    pub fn of(body: &Value, turn: &Turn) -> Self {
+        let delta = |piece: &&str| {
+            let delta = json!({"type": "text_delta", "text": piece});
+            json!({"type": "content_block_delta", "index": 0, "delta": delta})
+        };
+        Events {
+            opening: vec![
+                json!({"type": "message_start", "message": message(body, turn, &json!([]), &Value::Null, 1)}),
+                json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+                json!({"type": "ping"}),
+            ],
+            deltas: turn.pieces().iter().map(delta).collect(),
+            closing: vec![
+                json!({"type": "content_block_stop", "index": 0}),
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null},
+                    "usage": usage(turn, turn.tokens.output)}),
+                json!({"type": "message_stop"}),
+            ],
+            failure: json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}),
+        }
     }
-    events.extend([
-        json!({"type": "content_block_stop", "index": 0}),
-        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null},
-            "usage": usage(tokens.output)}),
-        json!({"type": "message_stop"}),
-    ]);
-    Reply::events(events.iter().map(typed).collect()).costing(tokens)
+}
+
+fn usage(turn: &Turn, output: u64) -> Value {
+    let tokens = turn.tokens;
+    json!({
+        "input_tokens": tokens.input, "output_tokens": output,
+        "cache_read_input_tokens": tokens.cache_read, "cache_creation_input_tokens": tokens.cache_write,
+        "cache_creation": {"ephemeral_5m_input_tokens": tokens.cache_write, "ephemeral_1h_input_tokens": 0},
+        "service_tier": "standard",
+    })
+}
+
+fn message(body: &Value, turn: &Turn, content: &Value, stop: &Value, output: u64) -> Value {
+    json!({
+        "id": "msg_test", "type": "message", "role": "assistant", "model": body["model"],
+        "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage(turn, output),
+    })
 }
 
 fn models() -> Reply {

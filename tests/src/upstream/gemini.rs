@@ -1,40 +1,83 @@
-//! Gemini's answers, under `/v1/` (current SDKs) and `/v1beta/` (the generation before).
+//! Gemini's answers, under `/v1/` (current SDKs) and `/v1beta/` (the generation before); Vertex has the same
+//! ones under a longer path, and Anthropic's models beside them.
 
 use serde_json::{Value, json};
 
-use super::openai;
 use super::record::Tokens;
-use super::reply::{self, Reply, count, data, pieces};
+use super::reply::{EVENTS, Reply, data};
+use super::turn::{MISSING_MODEL, Turn};
 use super::wire::Request;
+use super::{Provider, anthropic, openai, upload};
 
-pub(super) fn answer(request: &Request) -> Reply {
-    if request.path.starts_with("/v1beta/openai/") {
-        return openai::answer(request);
+pub(super) fn answer(provider: Provider, request: &Request) -> Reply {
+    if request.path.starts_with("/v1beta/openai/") || request.path.contains("/endpoints/openapi/") {
+        return openai::answer(provider, request);
     }
-    let path = request
+    if let Some(reply) = upload::answer(request) {
+        return reply;
+    }
+    let unknown = || error(404, "NOT_FOUND", "Requested entity was not found.", None);
+    let Some((_, path)) = request
         .path
-        .strip_prefix("/v1beta/")
-        .or(request.path.strip_prefix("/v1/"))
-        .unwrap_or_default();
+        .strip_prefix('/')
+        .and_then(|path| path.split_once('/'))
+    else {
+        return unknown();
+    };
+    let path = match provider {
+        Provider::Vertex => match published(path) {
+            Some(path) => path,
+            None => return unknown(),
+        },
+        _ => path,
+    };
     if (request.method.as_str(), path) == ("GET", "models") {
         return models();
     }
+    let (publisher, path) = match path.strip_prefix("anthropic/") {
+        Some(rest) => (Publisher::Anthropic, rest),
+        None => (Publisher::Google, path),
+    };
     let Some((model, verb)) = path
         .strip_prefix("models/")
         .and_then(|rest| rest.split_once(':'))
     else {
-        return error(404, "NOT_FOUND", "Requested entity was not found.", None);
+        return unknown();
     };
-    let events = request
-        .query
-        .as_deref()
-        .unwrap_or_default()
-        .split('&')
-        .any(|parameter| parameter == "alt=sse");
+    if model == MISSING_MODEL {
+        let message = format!("models/{model} is not found for API version v1");
+        return error(404, "NOT_FOUND", &message, None);
+    }
+    match publisher {
+        Publisher::Google => generative(request, model, verb),
+        Publisher::Anthropic => raw(request, model, verb),
+    }
+}
+
+enum Publisher {
+    Google,
+    Anthropic,
+}
+
+/// `models/…` of Google, `anthropic/models/…` of Anthropic, below a project and a location.
+fn published(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("projects/")?.split_once('/')?.1;
+    let rest = rest.strip_prefix("locations/")?.split_once('/')?.1;
+    let rest = rest.strip_prefix("publishers/")?;
+    rest.strip_prefix("google/")
+        .or_else(|| rest.starts_with("anthropic/").then_some(rest))
+}
+
+fn generative(request: &Request, model: &str, verb: &str) -> Reply {
+    let body = request.json();
     match verb {
-        "generateContent" => generate(model, &request.json()),
-        "streamGenerateContent" if events => stream(model, &request.json()),
-        "embedContent" | "batchEmbedContents" => embed(verb, &request.json()),
+        "generateContent" => generate(model, &body),
+        "streamGenerateContent" if request.parameter("alt") == Some("sse") => {
+            stream(model, &body, Framing::Events)
+        }
+        "streamGenerateContent" => stream(model, &body, Framing::Array),
+        "embedContent" | "batchEmbedContents" => embed(verb, &body),
+        "predict" => predict(&body),
         _ => error(
             404,
             "NOT_FOUND",
@@ -44,8 +87,32 @@ pub(super) fn answer(request: &Request) -> Reply {
     }
 }
 
+/// Anthropic's Messages API as Vertex serves it: the model is in the path, its version in the body.
+fn raw(request: &Request, model: &str, verb: &str) -> Reply {
+    let mut body = request.json();
+    if body["anthropic_version"].as_str().is_none() || body.get("model").is_some() {
+        return error(
+            400,
+            "INVALID_ARGUMENT",
+            "anthropic_version: Field required",
+            None,
+        );
+    }
+    body["model"] = json!(model);
+    body["stream"] = json!(verb == "streamRawPredict");
+    anthropic::messages(&body)
+}
+
 /// Google says 400 for a bad key, not 401: an agent that looks at the status alone relays it.
-pub(super) fn key_rejected() -> Reply {
+pub(super) fn key_rejected(provider: Provider) -> Reply {
+    if provider == Provider::Vertex {
+        return error(
+            401,
+            "UNAUTHENTICATED",
+            "Request had invalid authentication credentials.",
+            None,
+        );
+    }
     let reason = json!([{
         "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
         "domain": "googleapis.com", "metadata": {"service": "generativelanguage.googleapis.com"},
@@ -78,7 +145,8 @@ fn error(status: u16, kind: &str, message: &str, details: Option<Value>) -> Repl
     Reply::json(json!({"error": error})).status(status)
 }
 
-fn prompt(body: &Value) -> String {
+/// The text of the last content.
+pub(super) fn prompt(body: &Value) -> String {
     let last = body["contents"]
         .as_array()
         .and_then(|all| all.last())
@@ -93,53 +161,84 @@ fn prompt(body: &Value) -> String {
         .collect()
 }
 
-fn chunk(model: &str, text: &str, last: bool, tokens: Tokens) -> Value {
+fn turn(body: &Value) -> Turn {
+    let extra = Tokens {
+        cache_read: 3,
+        reasoning: 2,
+        ..Tokens::default()
+    };
+    Turn::new(&prompt(body), extra)
+}
+
+/// The prompt's count contains the cached tokens; the candidates' does not contain the thoughts.
+fn chunk(model: &str, text: &str, finish: Option<&str>, tokens: Tokens) -> Value {
     let mut candidate =
         json!({"index": 0, "content": {"role": "model", "parts": [{"text": text}]}});
-    if last {
-        candidate["finishReason"] = json!("STOP");
+    if let Some(finish) = finish {
+        candidate["finishReason"] = json!(finish);
     }
+    let prompt = tokens.input + tokens.cache_read;
     json!({
         "candidates": [candidate], "modelVersion": model, "responseId": "resp-test",
         "usageMetadata": {
-            "promptTokenCount": tokens.input, "candidatesTokenCount": tokens.output,
-            "totalTokenCount": tokens.input + tokens.output,
-            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": tokens.input}],
+            "promptTokenCount": prompt, "candidatesTokenCount": tokens.output - tokens.reasoning,
+            "thoughtsTokenCount": tokens.reasoning, "cachedContentTokenCount": tokens.cache_read,
+            "totalTokenCount": prompt + tokens.output,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt}],
         },
     })
 }
 
 fn generate(model: &str, body: &Value) -> Reply {
-    let prompt = prompt(body);
-    let answer = reply::answer(&prompt);
-    let tokens = Tokens {
-        input: count(&prompt),
-        output: count(&answer),
-        ..Tokens::default()
-    };
-    Reply::json(chunk(model, &answer, true, tokens)).costing(tokens)
+    let turn = turn(body);
+    Reply::json(chunk(model, &turn.answer, Some("STOP"), turn.tokens)).costing(turn.tokens)
 }
 
-fn stream(model: &str, body: &Value) -> Reply {
-    let prompt = prompt(body);
-    let answer = reply::answer(&prompt);
-    let pieces = pieces(&answer);
-    let mut tokens = Tokens {
-        input: count(&prompt),
-        ..Tokens::default()
-    };
-    let mut events = Vec::new();
-    for (index, piece) in pieces.iter().enumerate() {
+enum Framing {
+    Events,
+    /// A JSON array that arrives element by element.
+    Array,
+}
+
+fn stream(model: &str, body: &Value, framing: Framing) -> Reply {
+    let turn = turn(body);
+    let pieces = turn.pieces();
+    let whole = turn.tokens.output - turn.tokens.reasoning == pieces.len() as u64;
+    let delta = |(index, piece): (usize, &&str)| {
         // The counts are cumulative: the last chunk's are the truth.
-        tokens.output += 1;
-        events.push(data(&chunk(
-            model,
-            piece,
-            index + 1 == pieces.len(),
-            tokens,
-        )));
+        let tokens = Tokens {
+            output: index as u64 + 1 + turn.tokens.reasoning,
+            ..turn.tokens
+        };
+        let last = whole && index + 1 == pieces.len();
+        chunk(model, piece, last.then_some("STOP"), tokens)
+    };
+    let chunks: Vec<Value> = pieces.iter().enumerate().map(delta).collect();
+    let failure = json!({"error": {"code": 503, "message": "The model is overloaded. Please try again later.",
+        "status": "UNAVAILABLE"}});
+    match framing {
+        Framing::Events => turn.stream(
+            EVENTS,
+            vec![],
+            chunks.iter().map(data).collect(),
+            vec![],
+            data(&failure),
+        ),
+        Framing::Array => {
+            let element = |(index, chunk): (usize, &Value)| {
+                format!("{}{chunk}", if index == 0 { "[" } else { ",\r\n" }).into_bytes()
+            };
+            let deltas = chunks.iter().enumerate().map(element).collect();
+            let failure = format!(",\r\n{failure}]").into_bytes();
+            turn.stream(
+                "application/json",
+                vec![],
+                deltas,
+                vec![b"]".to_vec()],
+                failure,
+            )
+        }
     }
-    Reply::events(events).costing(tokens)
 }
 
 fn embed(verb: &str, body: &Value) -> Reply {
@@ -151,6 +250,13 @@ fn embed(verb: &str, body: &Value) -> Reply {
             Reply::json(json!({"embeddings": vec![embedding; count]}))
         }
     }
+}
+
+/// Embeddings as Vertex's older models give them.
+fn predict(body: &Value) -> Reply {
+    let inputs = body["instances"].as_array().map_or(0, Vec::len);
+    let embedding = json!({"embeddings": {"values": [0.5, -0.25, 1.0], "statistics": {"token_count": 6, "truncated": false}}});
+    Reply::json(json!({"predictions": vec![embedding; inputs]}))
 }
 
 fn models() -> Reply {

@@ -48,20 +48,105 @@ impl Seen {
 pub struct Tokens {
     /// Input tokens that were neither read from nor written to a cache.
     pub input: u64,
-    /// Output tokens.
+    /// Output tokens, those of reasoning included.
     pub output: u64,
     /// Input tokens read from the cache.
     pub cache_read: u64,
     /// Input tokens written to the cache.
     pub cache_write: u64,
+    /// How many of the output tokens were spent on reasoning.
+    pub reasoning: u64,
 }
 
 impl Tokens {
-    pub(super) fn add(&mut self, other: Tokens) {
+    /// What came after `before`.
+    #[must_use]
+    pub fn since(&self, before: &Tokens) -> Tokens {
+        Tokens {
+            input: self.input - before.input,
+            output: self.output - before.output,
+            cache_read: self.cache_read - before.cache_read,
+            cache_write: self.cache_write - before.cache_write,
+            reasoning: self.reasoning - before.reasoning,
+        }
+    }
+
+    fn add(&mut self, other: Tokens) {
         self.input += other.input;
         self.output += other.output;
         self.cache_read += other.cache_read;
         self.cache_write += other.cache_write;
+        self.reasoning += other.reasoning;
+    }
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Served to its end.
+    Complete,
+    /// The client left before the end.
+    Cancelled,
+    /// Refused, or broken off by the provider.
+    Failed,
+}
+
+/// Calls of one outcome and what they really cost: a provider bills what it wrote, read or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many there were.
+    pub calls: u64,
+    /// Their tokens.
+    pub tokens: Tokens,
+}
+
+impl Tally {
+    fn since(&self, before: &Tally) -> Tally {
+        Tally {
+            calls: self.calls - before.calls,
+            tokens: self.tokens.since(&before.tokens),
+        }
+    }
+}
+
+/// What was really served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Calls that came to their end.
+    pub complete: Tally,
+    /// Calls that the client left.
+    pub cancelled: Tally,
+    /// Calls that were refused or broke off.
+    pub failed: Tally,
+}
+
+impl Served {
+    /// The tokens of all calls, whatever became of them.
+    pub fn tokens(&self) -> Tokens {
+        let mut sum = self.complete.tokens;
+        sum.add(self.cancelled.tokens);
+        sum.add(self.failed.tokens);
+        sum
+    }
+
+    /// What came after `before`.
+    #[must_use]
+    pub fn since(&self, before: &Served) -> Served {
+        Served {
+            complete: self.complete.since(&before.complete),
+            cancelled: self.cancelled.since(&before.cancelled),
+            failed: self.failed.since(&before.failed),
+        }
+    }
+
+    fn add(&mut self, outcome: Outcome, tokens: Tokens) {
+        let tally = match outcome {
+            Outcome::Complete => &mut self.complete,
+            Outcome::Cancelled => &mut self.cancelled,
+            Outcome::Failed => &mut self.failed,
+        };
+        tally.calls += 1;
+        tally.tokens.add(tokens);
     }
 }
 
@@ -70,7 +155,7 @@ type Bytes = Arc<Mutex<Vec<u8>>>;
 /// Everything remembered.
 pub(super) struct Record {
     requests: Mutex<Vec<Seen>>,
-    tokens: Mutex<HashMap<Provider, Tokens>>,
+    served: Mutex<HashMap<Provider, Served>>,
     connections: Mutex<Vec<Bytes>>,
     wire_file: Option<Arc<Mutex<File>>>,
     requests_file: Option<Mutex<File>>,
@@ -80,7 +165,7 @@ impl Record {
     pub fn open(wire: Option<&Path>, requests: Option<&Path>) -> anyhow::Result<Self> {
         Ok(Record {
             requests: Mutex::default(),
-            tokens: Mutex::default(),
+            served: Mutex::default(),
             connections: Mutex::default(),
             wire_file: wire
                 .map(append)
@@ -112,16 +197,28 @@ impl Record {
         lock(&self.requests).push(seen);
     }
 
-    pub fn served(&self, provider: Provider, tokens: Tokens) {
-        lock(&self.tokens).entry(provider).or_default().add(tokens);
+    /// The key was found where it must not be, after the last request had been taken for good.
+    pub fn leaked(&self, provider: Provider) {
+        let mut requests = lock(&self.requests);
+        if let Some(seen) = requests.iter_mut().rfind(|seen| seen.provider == provider) {
+            seen.refused = Some("the key stands in a frame".to_owned());
+        }
+    }
+
+    /// A call has ended like this, at this price.
+    pub fn settle(&self, provider: Provider, outcome: Outcome, tokens: Tokens) {
+        lock(&self.served)
+            .entry(provider)
+            .or_default()
+            .add(outcome, tokens);
     }
 
     pub fn requests(&self) -> Vec<Seen> {
         lock(&self.requests).clone()
     }
 
-    pub fn tokens(&self, provider: Provider) -> Tokens {
-        lock(&self.tokens)
+    pub fn served(&self, provider: Provider) -> Served {
+        lock(&self.served)
             .get(&provider)
             .copied()
             .unwrap_or_default()

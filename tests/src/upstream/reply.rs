@@ -4,19 +4,42 @@ use serde_json::Value;
 
 use super::record::Tokens;
 
+/// Server-sent events, as most providers stream.
+pub(super) const EVENTS: &str = "text/event-stream";
+
 /// An answer and what it cost.
 pub(super) struct Reply {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: Body,
+    /// The price of the whole, as the provider counts it.
     pub tokens: Tokens,
 }
 
-/// JSON at once, or server-sent events one by one.
+/// JSON at once, or a stream piece by piece.
 pub(super) enum Body {
     Json(Value),
-    /// Complete event texts, each with its blank line.
-    Events(Vec<String>),
+    Stream(&'static str, Vec<Piece>),
+}
+
+/// A step of a stream.
+pub(super) enum Piece {
+    /// A complete event or frame, and how many output tokens it carries.
+    Bytes { bytes: Vec<u8>, output: u64 },
+    /// Nothing more is sent; the stream waits until the client leaves.
+    Hold,
+    /// The event with which the provider says that the call failed after all.
+    Failure(Vec<u8>),
+}
+
+impl Piece {
+    pub fn free(bytes: Vec<u8>) -> Self {
+        Piece::Bytes { bytes, output: 0 }
+    }
+
+    pub fn token(bytes: Vec<u8>) -> Self {
+        Piece::Bytes { bytes, output: 1 }
+    }
 }
 
 impl Reply {
@@ -29,13 +52,16 @@ impl Reply {
         }
     }
 
-    pub fn events(events: Vec<String>) -> Self {
+    pub fn stream(content_type: &'static str, pieces: Vec<Piece>) -> Self {
         Reply {
-            status: 200,
-            headers: Vec::new(),
-            body: Body::Events(events),
-            tokens: Tokens::default(),
+            body: Body::Stream(content_type, pieces),
+            ..Reply::json(Value::Null)
         }
+    }
+
+    /// What a WebSocket's server says next.
+    pub fn frames(pieces: Vec<Piece>) -> Self {
+        Reply::stream("", pieces)
     }
 
     pub fn status(mut self, status: u16) -> Self {
@@ -55,27 +81,35 @@ impl Reply {
 }
 
 /// `data: …` alone.
-pub(super) fn data(value: &Value) -> String {
-    format!("data: {value}\n\n")
+pub(super) fn data(value: &Value) -> Vec<u8> {
+    format!("data: {value}\n\n").into_bytes()
 }
 
 /// `event: NAME` and `data: …`, where the name is the value's `type`.
-pub(super) fn typed(value: &Value) -> String {
+pub(super) fn typed(value: &Value) -> Vec<u8> {
     let name = value
         .get("type")
         .and_then(Value::as_str)
         .unwrap_or("message");
-    format!("event: {name}\ndata: {value}\n\n")
+    format!("event: {name}\ndata: {value}\n\n").into_bytes()
 }
 
-/// What every model here says.
-pub(super) fn answer(prompt: &str) -> String {
-    format!("You said: {prompt}")
+/// A content that is a string, or a list of parts with `text`.
+pub(super) fn text(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts
+            .iter()
+            .filter_map(|part| part["text"].as_str())
+            .collect(),
+        _ => String::new(),
+    }
 }
 
-/// The answer in pieces whose concatenation is the answer.
-pub(super) fn pieces(answer: &str) -> Vec<&str> {
-    answer.split_inclusive(' ').collect()
+/// The content of the last of `messages`.
+pub(super) fn last_message(body: &Value) -> Option<String> {
+    let last = body["messages"].as_array()?.last()?;
+    Some(text(&last["content"]))
 }
 
 /// A token is a word here: the simplest count that both sides can agree on.

@@ -1,17 +1,27 @@
 //! Accepts connections, checks the credential, hands the request to its API, sends the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::{bail, ensure};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::record::Seen;
-use super::reply::{Body, Reply};
+use super::record::{Outcome, Seen, Tokens};
+use super::reply::{Body, Piece, Reply};
+use super::websocket::{self, Speaker};
 use super::wire::{Connection, Request};
-use super::{Mode, Provider, Shared, anthropic, credential, gemini, openai};
+use super::{
+    Mode, Provider, Shared, anthropic, bedrock, cohere, credential, flavour, gemini, openai,
+};
+
+/// How long a held stream waits for its client to leave: far longer than any story, so that a hang is the
+/// story's to explain.
+const HELD_MAX: Duration = Duration::from_secs(120);
 
 /// Until the task is aborted; its connections end with it.
 pub(super) async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
@@ -43,34 +53,58 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<S>,
                 let reply = Reply::json(
                     json!({"error": {"message": reason.to_string(), "code": "bad_http"}}),
                 );
-                let _ = send(&mut connection, shared, &reply.status(400), true).await;
+                let provider = shared.alone.unwrap_or(Provider::OpenAi);
+                let reply = reply.status(400);
+                let _ = send(&mut connection, shared, provider, &reply, true).await;
                 break;
             }
         };
-        let provider = provider(&request);
+        let provider = shared.alone.unwrap_or_else(|| provider(&request));
         let refused = credential::refusal(shared, provider, &request);
-        let reply = match (&refused, shared.mode()) {
+        let mode = shared.mode();
+        let speaker = match (&refused, mode) {
+            (None, Mode::Normal | Mode::CutStreamAfter(_)) => Speaker::of(provider, &request),
+            _ => None,
+        };
+        if let Some(speaker) = speaker {
+            let head = websocket::accepted(&request);
+            shared.record.request(seen(provider, request, refused, 101));
+            if connection.write(head.as_bytes()).await.is_ok() {
+                // The stream's end is in the record, whatever it was.
+                let _ = websocket::serve(connection, shared, provider, speaker).await;
+            }
+            return;
+        }
+        let reply = match (&refused, mode) {
             (Some(_), _) | (None, Mode::KeyRejected) => key_rejected(provider, &request),
             (None, Mode::Status(status)) => failed(provider, status),
             (None, Mode::Normal | Mode::CutStreamAfter(_)) => answer(provider, &request),
         };
         let close = request.close;
-        shared.record.served(provider, reply.tokens);
-        shared.record.request(Seen {
-            provider,
-            method: request.method,
-            path: request.path,
-            query: request.query,
-            headers: request.headers,
-            body: request.body,
-            refused,
-            status: reply.status,
-        });
-        if send(&mut connection, shared, &reply, close).await.is_err() || close {
+        let seen = seen(provider, request, refused, reply.status);
+        shared.record.request(seen);
+        if send(&mut connection, shared, provider, &reply, close)
+            .await
+            .is_err()
+            || close
+        {
             break;
         }
     }
     connection.close().await;
+}
+
+fn seen(provider: Provider, request: Request, refused: Option<String>, status: u16) -> Seen {
+    Seen {
+        provider,
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        headers: request.headers,
+        body: request.body,
+        refused,
+        status,
+    }
 }
 
 /// Which API is meant. `/v1/models` and `/v1/files` exist more than once; the providers' own headers
@@ -91,31 +125,65 @@ fn provider(request: &Request) -> Provider {
 
 fn answer(provider: Provider, request: &Request) -> Reply {
     match provider {
-        Provider::OpenAi => openai::answer(request),
         Provider::Anthropic => anthropic::answer(request),
-        Provider::Gemini => gemini::answer(request),
+        Provider::Gemini | Provider::Vertex => gemini::answer(provider, request),
+        Provider::Bedrock => bedrock::answer(request),
+        Provider::Cohere => cohere::answer(request),
+        Provider::OpenAi
+        | Provider::Azure
+        | Provider::Mistral
+        | Provider::Groq
+        | Provider::DeepSeek
+        | Provider::Xai
+        | Provider::Together
+        | Provider::Fireworks
+        | Provider::OpenRouter
+        | Provider::Perplexity => openai::answer(provider, request),
     }
 }
 
 fn key_rejected(provider: Provider, request: &Request) -> Reply {
     match provider {
-        Provider::OpenAi => openai::key_rejected(request),
         Provider::Anthropic => anthropic::key_rejected(),
-        Provider::Gemini => gemini::key_rejected(),
+        Provider::Gemini | Provider::Vertex => gemini::key_rejected(provider),
+        Provider::Bedrock => bedrock::key_rejected(),
+        Provider::Cohere => cohere::key_rejected(),
+        Provider::OpenAi
+        | Provider::Azure
+        | Provider::Mistral
+        | Provider::Groq
+        | Provider::DeepSeek
+        | Provider::Xai
+        | Provider::Together
+        | Provider::Fireworks
+        | Provider::OpenRouter
+        | Provider::Perplexity => flavour::key_rejected(provider, request),
     }
 }
 
 fn failed(provider: Provider, status: u16) -> Reply {
     match provider {
-        Provider::OpenAi => openai::failed(status),
         Provider::Anthropic => anthropic::failed(status),
-        Provider::Gemini => gemini::failed(status),
+        Provider::Gemini | Provider::Vertex => gemini::failed(status),
+        Provider::Bedrock => bedrock::failed(status),
+        Provider::Cohere => cohere::failed(status),
+        Provider::OpenAi
+        | Provider::Azure
+        | Provider::Mistral
+        | Provider::Groq
+        | Provider::DeepSeek
+        | Provider::Xai
+        | Provider::Together
+        | Provider::Fireworks
+        | Provider::OpenRouter
+        | Provider::Perplexity => flavour::failed(status),
     }
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<S>,
     shared: &Shared,
+    provider: Provider,
     reply: &Reply,
     close: bool,
 ) -> anyhow::Result<()> {
@@ -129,6 +197,11 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     }
     match &reply.body {
         Body::Json(value) => {
+            let outcome = match reply.status {
+                200 => Outcome::Complete,
+                _ => Outcome::Failed,
+            };
+            shared.record.settle(provider, outcome, reply.tokens);
             let body = value.to_string();
             head.push_str(&format!(
                 "content-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -137,32 +210,103 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
             head.push_str(&body);
             connection.write(head.as_bytes()).await
         }
-        Body::Events(events) => {
-            head.push_str("content-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n");
+        Body::Stream(content_type, pieces) => {
+            head.push_str(&format!("content-type: {content_type}\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"));
             connection.write(head.as_bytes()).await?;
-            stream(connection, shared, events).await
+            stream(
+                &mut Chunks(connection),
+                shared,
+                provider,
+                pieces,
+                reply.tokens,
+            )
+            .await
         }
     }
 }
 
-/// Sends events one by one, with the test's gate after the first and its cut where it wants one.
-async fn stream<S: AsyncRead + AsyncWrite + Unpin>(
-    connection: &mut Connection<S>,
+/// Where the pieces of a stream go: chunks of a body, or frames of a WebSocket.
+pub(super) trait Sink {
+    /// Sends a piece at once.
+    async fn piece(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
+    /// Says that the stream is complete.
+    async fn end(&mut self) -> anyhow::Result<()>;
+    /// Returns when the client has left.
+    async fn gone(&mut self);
+}
+
+struct Chunks<'a, S>(&'a mut Connection<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Sink for Chunks<'_, S> {
+    async fn piece(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+        chunk.extend_from_slice(bytes);
+        chunk.extend_from_slice(b"\r\n");
+        self.0.write(&chunk).await
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
+        self.0.write(b"0\r\n\r\n").await
+    }
+
+    async fn gone(&mut self) {
+        self.0.gone().await;
+    }
+}
+
+/// Sends pieces one by one, with the test's gate after the first and its cut where it wants one, and settles
+/// the call: what was written is billed, whether anybody read it or not.
+pub(super) async fn stream(
+    sink: &mut impl Sink,
     shared: &Shared,
-    events: &[String],
+    provider: Provider,
+    pieces: &[Piece],
+    whole: Tokens,
 ) -> anyhow::Result<()> {
-    for (index, event) in events.iter().enumerate() {
+    let mut written = 0;
+    let broken = |outcome, output| {
+        let tokens = Tokens {
+            output,
+            reasoning: 0,
+            ..whole
+        };
+        shared.record.settle(provider, outcome, tokens);
+    };
+    for (index, piece) in pieces.iter().enumerate() {
         if matches!(shared.mode(), Mode::CutStreamAfter(count) if index >= count) {
-            anyhow::bail!("cut by the test");
+            broken(Outcome::Failed, written);
+            bail!("cut by the test");
         }
-        connection
-            .write(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
-            .await?;
+        match piece {
+            Piece::Bytes { bytes, output } => {
+                let last = index + 1 == pieces.len();
+                if last {
+                    // Before the client can know that it is over, so that whoever then asks finds it counted.
+                    shared.record.settle(provider, Outcome::Complete, whole);
+                }
+                let sent = sink.piece(bytes).await;
+                if sent.is_err() && !last {
+                    broken(Outcome::Cancelled, written);
+                }
+                sent?;
+                written += output;
+            }
+            Piece::Hold => {
+                let left = timeout(HELD_MAX, sink.gone()).await;
+                broken(Outcome::Cancelled, written);
+                ensure!(left.is_ok(), "the client did not leave a held stream");
+                bail!("the client has left");
+            }
+            Piece::Failure(bytes) => {
+                broken(Outcome::Failed, written);
+                sink.piece(bytes).await?;
+            }
+        }
         if index == 0 {
             at_the_gate(shared).await;
         }
     }
-    connection.write(b"0\r\n\r\n").await
+    sink.end().await
 }
 
 async fn at_the_gate(shared: &Shared) {

@@ -35,6 +35,21 @@ impl Request {
             .and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
+    /// Names and values of the query, as they stand there.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        let query = self.query.as_deref().unwrap_or_default();
+        query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    }
+
+    /// The first query parameter of this name.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters()
+            .find_map(|(have, value)| (have == name).then_some(value))
+    }
+
     /// The body as JSON; `Null` when it is none.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
@@ -95,6 +110,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await?;
         Ok(())
+    }
+
+    /// Returns when the peer has left; what it still says is kept on the tape.
+    pub async fn gone(&mut self) {
+        while let Ok(true) = self.fill().await {}
+    }
+
+    /// The stream, what was received and not yet taken, and the tape.
+    pub fn into_parts(self) -> (S, Vec<u8>, Tape) {
+        (self.stream, self.buffer, self.tape)
     }
 
     /// Ends the TLS session in order.

@@ -43,43 +43,86 @@ pub(super) enum Key {
     XGroq,
 }
 
+/// Every name that means something, by length: most names mean nothing, and a name is compared with those of its length only.
+const NAMES: [(&str, Key); 48] = [
+    ("meta", Key::Meta),
+    ("text", Key::Text),
+    ("type", Key::Type),
+    ("bytes", Key::Bytes),
+    ("delta", Key::Delta),
+    ("error", Key::Error),
+    ("input", Key::Text),
+    ("model", Key::Model),
+    ("usage", Key::Usage),
+    ("status", Key::Status),
+    ("x_groq", Key::XGroq),
+    ("choices", Key::Choices),
+    ("content", Key::Text),
+    ("message", Key::Message),
+    ("refusal", Key::Text),
+    ("results", Key::Results),
+    ("metadata", Key::Metadata),
+    ("response", Key::Response),
+    ("thinking", Key::Text),
+    ("arguments", Key::Text),
+    ("reasoning", Key::Text),
+    ("tool_plan", Key::Text),
+    ("completion", Key::Text),
+    ("embeddings", Key::Embeddings),
+    ("event_type", Key::Type),
+    ("generation", Key::Text),
+    ("outputText", Key::Text),
+    ("statistics", Key::Statistics),
+    ("stopReason", Key::Finish),
+    ("tokenCount", Key::TokenCount),
+    ("transcript", Key::Text),
+    ("interaction", Key::Interaction),
+    ("predictions", Key::Predictions),
+    ("stop_reason", Key::Finish),
+    ("token_count", Key::TokenCount),
+    ("finishReason", Key::Finish),
+    ("modelVersion", Key::Model),
+    ("partial_json", Key::Text),
+    ("turnComplete", Key::TurnComplete),
+    ("finish_reason", Key::Finish),
+    ("serverContent", Key::ServerContent),
+    ("usageMetadata", Key::UsageMetadata),
+    ("reasoning_content", Key::Text),
+    ("prompt_token_count", Key::PromptTokens),
+    ("inputTextTokenCount", Key::PromptTokens),
+    ("generation_token_count", Key::Generation),
+    ("totalOutputTextTokenCount", Key::Generation),
+    ("amazon-bedrock-invocationMetrics", Key::InvocationMetrics),
+];
+
+/// Where in [`NAMES`] the names of each length begin; the last one is where they end.
+const BY_LEN: [usize; Key::LEN_MAX + 2] = {
+    let mut begin = [0; Key::LEN_MAX + 2];
+    let mut at = 0;
+    let mut len = 0;
+    while len < begin.len() {
+        while at < NAMES.len() && NAMES[at].0.len() < len {
+            at += 1;
+        }
+        begin[len] = at;
+        len += 1;
+    }
+    assert!(at == NAMES.len(), "no name is longer than LEN_MAX");
+    begin
+};
+
 impl Key {
     /// Longer names mean nothing.
     pub(super) const LEN_MAX: usize = 32;
 
     pub(super) fn of(name: &[u8]) -> Self {
-        match name {
-            b"content" | b"text" | b"reasoning_content" | b"reasoning" | b"thinking"
-            | b"partial_json" | b"arguments" | b"refusal" | b"transcript" | b"input"
-            | b"outputText" | b"completion" | b"thought" | b"plan" => Self::Text,
-            b"finish_reason" | b"finishReason" | b"stop_reason" | b"stopReason" => Self::Finish,
-            b"bytes" => Self::Bytes,
-            b"choices" => Self::Choices,
-            b"delta" => Self::Delta,
-            b"embeddings" => Self::Embeddings,
-            b"error" => Self::Error,
-            b"generation_token_count" | b"totalOutputTextTokenCount" => Self::Generation,
-            b"interaction" => Self::Interaction,
-            b"amazon-bedrock-invocationMetrics" => Self::InvocationMetrics,
-            b"message" => Self::Message,
-            b"meta" => Self::Meta,
-            b"metadata" => Self::Metadata,
-            b"model" | b"modelVersion" => Self::Model,
-            b"predictions" => Self::Predictions,
-            b"prompt_token_count" | b"inputTextTokenCount" => Self::PromptTokens,
-            b"response" => Self::Response,
-            b"results" => Self::Results,
-            b"serverContent" => Self::ServerContent,
-            b"statistics" => Self::Statistics,
-            b"status" => Self::Status,
-            b"token_count" | b"tokenCount" => Self::TokenCount,
-            b"turnComplete" => Self::TurnComplete,
-            b"type" | b"event_type" => Self::Type,
-            b"usage" => Self::Usage,
-            b"usageMetadata" => Self::UsageMetadata,
-            b"x_groq" => Self::XGroq,
-            _ => Self::Other,
-        }
+        let (Some(&from), Some(&to)) = (BY_LEN.get(name.len()), BY_LEN.get(name.len() + 1)) else {
+            return Self::Other;
+        };
+        NAMES[from..to]
+            .iter()
+            .find(|(known, _)| known.as_bytes() == name)
+            .map_or(Self::Other, |(_, key)| *key)
     }
 
     /// Whether a text under this name is the model's writing. `delta` is: the Responses and Realtime APIs put the text itself there.
@@ -116,7 +159,8 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// The value at `path` of a document, when it is one to keep.
+    /// The value at `path` of a document, when it is one to keep. No such path may be the beginning of another: inside of a kept value
+    /// nothing is looked for.
     pub(super) fn at(shape: Shape, path: &[Key]) -> Option<Self> {
         use Key as K;
         Some(match (shape, path) {
@@ -144,6 +188,7 @@ impl Field {
 
             (Shape::Cohere, [K::Usage] | [K::Delta, K::Usage] | [K::Meta]) => Self::Usage,
             (Shape::Cohere, [K::Response, K::Meta]) => Self::Usage,
+            (Shape::Cohere, [K::Delta, K::Error]) => Self::Error,
 
             (Shape::Gemini, [K::Usage | K::UsageMetadata] | [K::Interaction, K::Usage]) => {
                 Self::Usage
@@ -169,6 +214,11 @@ impl Field {
         })
     }
 
+    /// This field in a set of them.
+    pub(super) fn bit(self) -> u16 {
+        1 << (self as u16)
+    }
+
     /// How many bytes of the value are kept. A longer value is not read, and counts as present.
     pub(super) fn len_max(self) -> usize {
         match self {
@@ -183,6 +233,31 @@ impl Field {
             Self::Turn | Self::Error | Self::Choices => 8,
             // A model's event in base64: deltas have a few hundred bytes.
             Self::Bytes => 64 * 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_its_neighbours_are_not() {
+        assert!(NAMES.is_sorted_by_key(|(name, _)| name.len()));
+        for (name, key) in NAMES {
+            assert_eq!(Key::of(name.as_bytes()), key, "{name}");
+            let upper = name.to_ascii_uppercase();
+            assert_eq!(Key::of(upper.as_bytes()), Key::Other, "{upper}");
+        }
+        for name in [
+            &b""[..],
+            b"usages",
+            b"usag",
+            &[b'x'; 32],
+            &[b'x'; 33],
+            &[b'x'; 34],
+        ] {
+            assert_eq!(Key::of(name), Key::Other);
         }
     }
 }

@@ -10,6 +10,10 @@ use crate::Shape;
 const PATH_MAX: usize = 8;
 /// Values kept of one document. An honest one has five.
 const FOUND_MAX: usize = 16;
+/// Bytes for which room is made at first: a model's name, a report, the beginning of the choices.
+const RAW_USUAL: usize = 512;
+/// A length that no name with a meaning has.
+const NAME_TOO_LONG: usize = Key::LEN_MAX + 1;
 /// Bytes kept of one document: one of Bedrock's inner events, and the rest.
 const RAW_MAX: usize = 72 * 1024;
 
@@ -19,8 +23,8 @@ pub(super) struct Facts {
     /// The kept values, one after the other.
     raw: Vec<u8>,
     found: Vec<(Field, std::ops::Range<usize>)>,
-    /// Values too long to keep.
-    long: Vec<Field>,
+    /// Values too long to keep: a bit for each field.
+    long: u16,
     /// Bytes of the model's text, decoded to within an escape.
     pub(super) text: u64,
     /// The model said why it stopped.
@@ -46,13 +50,13 @@ impl Facts {
 
     /// Whether a value was too long to keep.
     pub(super) fn was_long(&self, field: Field) -> bool {
-        self.long.contains(&field)
+        self.long & field.bit() != 0
     }
 
     fn clear(&mut self) {
         self.raw.clear();
         self.found.clear();
-        self.long.clear();
+        self.long = 0;
         self.text = 0;
         self.finished = false;
         self.input = None;
@@ -115,7 +119,7 @@ pub(super) struct Skim {
     base: usize,
     path: [Key; PATH_MAX],
     name: [u8; Key::LEN_MAX],
-    /// Length of the name so far; more than [`Key::LEN_MAX`] when it is too long to mean anything.
+    /// Length of the name so far; [`NAME_TOO_LONG`] when it cannot mean anything.
     name_len: usize,
     /// A name has ended and its colon may come.
     named: bool,
@@ -196,7 +200,7 @@ impl Skim {
         while at < piece.len() && !ended {
             match self.state {
                 State::Between => {
-                    if self.capture.is_none() && self.value_of.is_none() {
+                    if self.value_of.is_none() && !self.is_in_bare_value() {
                         at += piece[at..]
                             .iter()
                             .position(|byte| !BORING[usize::from(*byte)])
@@ -237,6 +241,10 @@ impl Skim {
             self.copy(&piece[from..at]);
         }
         (at, ended)
+    }
+
+    fn is_in_bare_value(&self) -> bool {
+        self.capture.as_ref().is_some_and(|capture| capture.bare)
     }
 
     /// One byte outside of strings. Says whether a document ended with it.
@@ -328,27 +336,26 @@ impl Skim {
 
     /// A name or an element: reads on to its end, or to the end of the piece.
     fn name(&mut self, piece: &[u8]) -> usize {
-        for (at, &byte) in piece.iter().enumerate() {
-            match byte {
-                b'"' => {
-                    self.state = State::Between;
-                    self.named = true;
-                    return at + 1;
-                }
-                b'\\' => {
-                    self.state = State::NameEscape;
-                    self.name_len = Key::LEN_MAX + 1;
-                    return at + 1;
-                }
-                _ => {
-                    if let Some(slot) = self.name.get_mut(self.name_len) {
-                        *slot = byte;
-                    }
-                    self.name_len = (self.name_len + 1).min(Key::LEN_MAX + 1);
-                }
-            }
+        let found = piece.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+        let len = found.unwrap_or(piece.len());
+        // A name that would not fit is as long as one that means nothing.
+        let name = self.name.get_mut(self.name_len..self.name_len + len);
+        if let Some(name) = name {
+            name.copy_from_slice(&piece[..len]);
         }
-        piece.len()
+        self.name_len = (self.name_len + len).min(NAME_TOO_LONG);
+        match found {
+            Some(at) if piece[at] == b'"' => {
+                self.state = State::Between;
+                self.named = true;
+            }
+            Some(_) => {
+                self.state = State::NameEscape;
+                self.name_len = NAME_TOO_LONG;
+            }
+            None => {}
+        }
+        found.map_or(len, |at| at + 1)
     }
 
     /// The text of a value: reads on to its end, to an escape, or to the end of the piece.
@@ -379,7 +386,7 @@ impl Skim {
     }
 
     fn end_bare(&mut self, value: &[u8]) {
-        if self.capture.as_ref().is_some_and(|capture| capture.bare) {
+        if self.is_in_bare_value() {
             self.end_capture_at(self.depth, value);
         }
     }
@@ -399,13 +406,14 @@ impl Skim {
         let Some(capture) = &self.capture else { return };
         let all = self.facts.raw.len() + value.len();
         if all - capture.from <= capture.field.len_max() && all <= RAW_MAX {
+            if self.facts.raw.capacity() == 0 {
+                self.facts.raw.reserve(RAW_USUAL);
+            }
             self.facts.raw.extend_from_slice(value);
             return;
         }
         self.facts.raw.truncate(capture.from);
-        if self.facts.long.len() < FOUND_MAX {
-            self.facts.long.push(capture.field);
-        }
+        self.facts.long |= capture.field.bit();
         self.capture = None;
     }
 }

@@ -194,10 +194,7 @@ mod tests {
 
     #[test]
     fn a_request_says_how_many_events_it_wants() {
-        assert_eq!(
-            asked(request("h", "/openai", "k", 17).as_bytes()),
-            Some(17)
-        );
+        assert_eq!(asked(request("h", "/openai", "k", 17).as_bytes()), Some(17));
         assert_eq!(asked(b"POST /v1/embeddings HTTP/1.1\r\n\r\n{}"), None);
     }
 }

@@ -51,10 +51,7 @@ pub struct Round {
 /// Measures an agent that is up and has a lease.
 pub fn measure(rig: &Rig, agent: &Daemon) -> anyhow::Result<Vec<Figure>> {
     let through = Target::Proxy(agent.address("listen")?.parse()?);
-    let direct = Target::Direct(
-        rig.upstream.address(),
-        trusting(rig.upstream.ca_pem())?,
-    );
+    let direct = Target::Direct(rig.upstream.address(), trusting(rig.upstream.ca_pem())?);
     let mut figures = Vec::new();
     for rate in RATES {
         figures.extend(at(rate, &through, &direct, agent.process.pid())?);

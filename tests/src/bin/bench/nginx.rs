@@ -14,11 +14,7 @@ use tests::process::{Process, descendants_running, eventually};
 use crate::rig::Rig;
 
 /// Where systems put it; often not in the PATH of an ordinary user.
-const PLACES: [&str; 3] = [
-    "/usr/sbin/nginx",
-    "/usr/local/sbin/nginx",
-    "/usr/bin/nginx",
-];
+const PLACES: [&str; 3] = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"];
 
 /// A running nginx; it ends with the value.
 pub struct Nginx {
@@ -32,7 +28,10 @@ pub struct Nginx {
 
 /// The program, if it is installed.
 pub fn installed() -> Option<PathBuf> {
-    PLACES.map(PathBuf::from).into_iter().find(|path| path.is_file())
+    PLACES
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|path| path.is_file())
 }
 
 impl Nginx {

@@ -131,8 +131,10 @@ impl Proxy {
             output.status.success() && !said.contains("Non-2xx") && !said.contains("Socket errors"),
             "wrk: {said}"
         );
-        let report = |what| report(&said, what).with_context(|| format!("wrk says no {what}: {said}"));
+        let report =
+            |what| report(&said, what).with_context(|| format!("wrk says no {what}: {said}"));
         let requests = report("answers")?;
+        ensure!(requests > 0.0, "nothing was answered");
         Ok(Round {
             cpu_us: used / requests,
             per_second: report("per_second")?,
@@ -143,11 +145,7 @@ impl Proxy {
 
     /// The request of the open loop, for `wrk`, which adds Host and Content-Length itself. Constant, so that no script runs per request.
     fn script(&self) -> String {
-        let request = load::request(
-            &self.address.to_string(),
-            "/openai",
-            fixture::PLACEHOLDER,
-        );
+        let request = load::request(&self.address.to_string(), "/openai", fixture::PLACEHOLDER);
         let request = String::from_utf8_lossy(&request);
         let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         format!(

@@ -42,10 +42,17 @@ enum From {
     Provider(SocketAddr, Arc<ClientConfig>),
 }
 
-/// Descriptors for all of it, here and in the children, which inherit the limit.
+/// Two ends of each stream are in this process, and two in the agent, which inherits the limit.
+const DESCRIPTORS: u64 = 4096;
+
+/// Makes room for all of it.
 pub fn raise_descriptors() -> anyhow::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(
+        Resource::RLIMIT_NOFILE,
+        soft.max(DESCRIPTORS),
+        hard,
+    )?)
 }
 
 /// Measures an agent that is up and has a lease.
@@ -86,9 +93,13 @@ fn figures(ours: &Seen, theirs: &Seen, before: f64, samples: &[f64], cpu: f64) -
         });
     let added = |of: &dyn Fn(&Seen) -> f64| of(ours) - of(theirs);
     vec![
-        figure("events in order, of all due", ours.event_us.len() as f64, "")
-            .beside("due", (STREAMS * EVENTS) as f64)
-            .goal(Goal::ShareAtLeast(1.0)),
+        figure(
+            "events in order, of all due",
+            ours.event_us.len() as f64,
+            "",
+        )
+        .beside("due", (STREAMS * EVENTS) as f64)
+        .goal(Goal::ShareAtLeast(1.0)),
         beside("connect to first event, p50", &first(0.5), "µs"),
         beside("connect to first event, p99", &first(0.99), "µs"),
         figure("added to the first event, p50", added(&first(0.5)), "µs"),
@@ -101,8 +112,16 @@ fn figures(ours: &Seen, theirs: &Seen, before: f64, samples: &[f64], cpu: f64) -
             "µs",
         ),
         figure("RSS of the agent before", before / 1024.0, "MiB"),
-        figure("RSS while all streams are open, lowest", low / 1024.0, "MiB"),
-        figure("RSS while all streams are open, highest", high / 1024.0, "MiB"),
+        figure(
+            "RSS while all streams are open, lowest",
+            low / 1024.0,
+            "MiB",
+        ),
+        figure(
+            "RSS while all streams are open, highest",
+            high / 1024.0,
+            "MiB",
+        ),
         figure("RSS per stream", (low - before) / STREAMS as f64, "KiB"),
         figure(
             "growth of RSS in a minute (least squares)",
@@ -150,7 +169,9 @@ async fn all(from: From, count: usize) -> anyhow::Result<Seen> {
         }
     }
     if let Some(why) = why {
-        bail!(why.context(format!("{broken} of {STREAMS} streams broke; the first of them")));
+        bail!(why.context(format!(
+            "{broken} of {STREAMS} streams broke; the first of them"
+        )));
     }
     seen.first_us.sort_by(f64::total_cmp);
     seen.event_us.sort_by(f64::total_cmp);
@@ -174,7 +195,9 @@ async fn one(from: From, count: usize) -> anyhow::Result<(f64, Vec<f32>)> {
         ),
         From::Provider(address, config) => {
             let name = ServerName::IpAddress(address.ip().into());
-            let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await?;
+            let tls = TlsConnector::from(Arc::clone(config))
+                .connect(name, tcp)
+                .await?;
             let key = fixture::key(tests::upstream::Provider::OpenAi);
             (Box::new(tls), events::request(&host, "", key, count))
         }
@@ -227,10 +250,14 @@ fn slope(samples: &[f64]) -> f64 {
     let count = samples.len() as f64;
     let middle = (count - 1.0) / 2.0;
     let mean = samples.iter().sum::<f64>() / count;
-    let (above, below) = samples.iter().enumerate().fold((0.0, 0.0), |(above, below), (at, value)| {
-        let x = at as f64 - middle;
-        (above + x * (value - mean), below + x * x)
-    });
+    let (above, below) =
+        samples
+            .iter()
+            .enumerate()
+            .fold((0.0, 0.0), |(above, below), (at, value)| {
+                let x = at as f64 - middle;
+                (above + x * (value - mean), below + x * x)
+            });
     above / below
 }
 

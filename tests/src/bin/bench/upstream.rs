@@ -135,7 +135,9 @@ fn serve(
 pub fn whole(buffer: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"content-length: ";
     let head = find(buffer, b"\r\n\r\n")? + 4;
-    let at = find(&buffer[..head], LENGTH)? + LENGTH.len();
+    // nginx writes it with capitals.
+    let mut windows = buffer[..head].windows(LENGTH.len());
+    let at = windows.position(|window| window.eq_ignore_ascii_case(LENGTH))? + LENGTH.len();
     let digits = buffer[at..].iter().take_while(|byte| byte.is_ascii_digit());
     let body = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
     (buffer.len() >= head + body).then_some(head + body)

@@ -61,7 +61,7 @@ fn what_was_delivered_is_added_to_what_was_counted() {
                 r#"{"type":"content-delta","delta":{"message":{"content":{"text":"four"}}}}"#,
                 r#"{"type":"tool-plan-delta","delta":{"message":{"tool_plan":"x"}}}"#,
             ],
-            (None, None, None, Some(1)),
+            (None, None, None, Some(2)),
         ),
     ];
     for (name, shape, events, wanted) in cases {
