@@ -109,7 +109,6 @@ fn post() -> http::request::Builder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "this version of the agent speaks HTTP/1.1 alone"]
 async fn credentials_in_http2_are_replaced_by_exactly_one() {
     let scene = Scene::start().await;
     let caller = Caller::connect(&scene).await;
@@ -138,7 +137,6 @@ async fn credentials_in_http2_are_replaced_by_exactly_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "this version of the agent speaks HTTP/1.1 alone"]
 async fn an_authority_that_is_not_ours_is_refused_in_http2() {
     let scene = Scene::start().await;
     let caller = Caller::connect(&scene).await;
@@ -168,7 +166,6 @@ async fn an_authority_that_is_not_ours_is_refused_in_http2() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "this version of the agent speaks HTTP/1.1 alone"]
 async fn paths_and_methods_are_judged_in_http2_as_in_http1() {
     let scene = Scene::start().await;
     let caller = Caller::connect(&scene).await;
@@ -197,7 +194,6 @@ async fn paths_and_methods_are_judged_in_http2_as_in_http1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "this version of the agent speaks HTTP/1.1 alone"]
 async fn bodies_and_trailers_in_http2_become_one_framed_body() {
     let scene = Scene::start().await;
     let caller = Caller::connect(&scene).await;
@@ -218,7 +214,6 @@ async fn bodies_and_trailers_in_http2_become_one_framed_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "this version of the agent speaks HTTP/1.1 alone"]
 async fn a_stream_that_is_reset_cancels_the_upstream_and_no_other() {
     let scene = Scene::start().await;
     scene.upstream.script(|seen| {
@@ -248,7 +243,6 @@ async fn a_stream_that_is_reset_cancels_the_upstream_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "this version of the agent speaks HTTP/1.1 alone"]
 async fn streams_opened_and_reset_without_end_hold_nobody_up() {
     let scene = Scene::start().await;
     let caller = Caller::connect(&scene).await;
@@ -277,7 +271,6 @@ async fn streams_opened_and_reset_without_end_hold_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "this version of the agent speaks HTTP/1.1 alone"]
 async fn an_echo_is_masked_in_http2_as_in_http1() {
     let scene = Scene::start().await;
     let caller = Caller::connect(&scene).await;
