@@ -179,6 +179,7 @@ async fn keeps_every_byte_and_counts_what_it_served() {
         output: 4,
         cache_read: 7,
         cache_write: 3,
+        reasoning: 0,
     };
     assert_eq!(upstream.tokens(Provider::Anthropic), expected);
     assert_eq!(upstream.tokens(Provider::Gemini), Tokens::default());
