@@ -223,3 +223,74 @@ fn what_cannot_be_seen_is_said() {
     ));
     assert!(!unseen("openai", "POST /v1/responses", r#"{"model":"m"}"#));
 }
+
+#[test]
+fn a_model_that_is_not_named_is_told_from_none() {
+    for (provider, line, body, wanted) in [
+        (
+            "openai",
+            "POST /v1/responses",
+            r#"{"prompt":{"id":"p"}}"#,
+            true,
+        ),
+        ("openai", "POST /v1/responses", r#"{"model":"m"}"#, false),
+        ("openai", "POST /v1/responses/r/cancel", "", false),
+        (
+            "openai",
+            "POST /v1/images/generations",
+            r#"{"prompt":"x"}"#,
+            true,
+        ),
+        (
+            "openai",
+            "POST /v1/threads/t/runs",
+            r#"{"assistant_id":"a"}"#,
+            true,
+        ),
+        (
+            "openai",
+            "POST /v1/threads/t/messages",
+            r#"{"content":"x"}"#,
+            false,
+        ),
+        (
+            "openai",
+            "POST /v1/batches",
+            r#"{"input_file_id":"f"}"#,
+            false,
+        ),
+        (
+            "openai",
+            "POST /v1/uploads",
+            r#"{"purpose":"assistants"}"#,
+            false,
+        ),
+        (
+            "mistral",
+            "POST /v1/agents/completions",
+            r#"{"agent_id":"a"}"#,
+            true,
+        ),
+        (
+            "gemini",
+            "POST /v1beta/models/g:generateContent",
+            "{}",
+            false,
+        ),
+        (
+            "azure",
+            "POST /openai/deployments/d/chat/completions",
+            "{}",
+            false,
+        ),
+    ] {
+        let found = read(provider, line, body).unwrap();
+        assert_eq!(found.unnamed, wanted, "{provider} {line}");
+    }
+    let batch = read(
+        "together",
+        "POST /v1/batches",
+        r#"{"input_file_id":"f","model_id":"m"}"#,
+    );
+    assert_eq!(batch.unwrap().models, ["m"]);
+}
