@@ -35,7 +35,9 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 fn length(len: usize) -> [u8; 4] {
-    u32::try_from(len).expect("fuzz inputs are small").to_be_bytes()
+    u32::try_from(len)
+        .expect("fuzz inputs are small")
+        .to_be_bytes()
 }
 
 impl Frame {

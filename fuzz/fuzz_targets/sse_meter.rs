@@ -3,12 +3,21 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use providers::Meter;
+use providers::{Meter, Shape};
 
 #[path = "support/metering.rs"]
 mod metering;
-use metering::{SHAPES, meter};
+use metering::meter;
 
+const SHAPES: [Shape; 7] = [
+    Shape::Silent,
+    Shape::Anthropic,
+    Shape::BedrockConverse,
+    Shape::BedrockInvoke,
+    Shape::Cohere,
+    Shape::Gemini,
+    Shape::Openai,
+];
 const TYPES: [&str; 3] = [
     "text/event-stream",
     "application/json",
@@ -23,7 +32,12 @@ fuzz_target!(|input: (u8, u8, bool, bool, Vec<u8>, Vec<u8>)| {
     let whole = meter(new(), &body, &[255], complete);
     assert_eq!(whole, meter(new(), &body, &cuts, complete));
     assert_eq!(whole, meter(new(), &body, &[1], complete));
-    let transparent = meter(Meter::new(shape, content_type, false), &body, &cuts, complete);
+    let transparent = meter(
+        Meter::new(shape, content_type, false),
+        &body,
+        &cuts,
+        complete,
+    );
     assert_eq!(transparent.1, body);
     // What is dropped is counted all the same.
     assert_eq!(transparent.0, whole.0);

@@ -1,16 +1,6 @@
 //! One meter over one body, cut into pieces.
 
-use providers::{Meter, Metered, Shape};
-
-pub const SHAPES: [Shape; 7] = [
-    Shape::Silent,
-    Shape::Anthropic,
-    Shape::BedrockConverse,
-    Shape::BedrockInvoke,
-    Shape::Cohere,
-    Shape::Gemini,
-    Shape::Openai,
-];
+use providers::{Meter, Metered};
 
 /// Feeds `body` in pieces of the lengths that `cuts` gives, again and again: what was counted, and what the app got.
 pub fn meter(mut meter: Meter, body: &[u8], cuts: &[u8], complete: bool) -> (Metered, Vec<u8>) {
