@@ -29,6 +29,26 @@ def frame(ident: int, verb: int, fields: bytes) -> bytes:
     return prefixed(body)
 
 
+def form(*fields: tuple[str, str]) -> bytes:
+    parts = [f"--XX\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n" for head, content in fields]
+    return bytes([1]) + ("".join(parts) + "--XX--\r\n").encode()
+
+
+# The first byte chooses the endpoint, from 128 on as a form.
+MODEL_BODIES = [
+    (0, b'{"model":"m","stream":true,"messages":[]}'),
+    (0, b'{"model":"m","stream":true,"stream_options":{"include_usage":false},"tools":[{"type":"mcp"}]}'),
+    (3, b'{"model":"a","models":["b"],"preset":"p","plugins":[{"id":"x","model":"c"}]}'),
+    (4, b'{"requests":[{"custom_id":"1","params":{"model":"a","mcp_servers":[{}]}}]}'),
+    (5, b'{"generate_content_request":{"model":"models/g","tools":[{"mcpServers":[{}]}]}}'),
+    (6, b'{"model":"projects/p/locations/l/publishers/google/models/g"}'),
+    (7, b'{"type":"response.create","model":"m","response":{"tools":[]}}'),
+    (129, form(('name="file"; filename="a.wav"', "RIFF"), ('name="model"', "whisper-1"))),
+    (129, form(('name="model"', "whisper-1"), ('name="stream"', "true"))),
+    (130, form(('name="purpose"', "batch"), ('name="file"; filename="b.jsonl"', '{"body":{"model":"m"}}\n{"body":{}}'))),
+]
+
+
 def main() -> None:
     seeds: dict[str, set[bytes]] = {}
 
@@ -55,6 +75,8 @@ def main() -> None:
             if at >= 0:
                 key = descriptor[at : at + 294]
                 add("point_and_rsa", key, key[33:289] + key[291:])
+    for choice, body in MODEL_BODIES:
+        add("model_finder", bytes([choice]) + body)
     add("store_record", record(1, b"openai-prod", 7, b"{}"), record(2, b"openai-prod/3", 7, b"body"))
     line = bytes([1]) + prefixed(b"openai-prod") + (7).to_bytes(8, "big") + bytes(32)
     add("store_record", b"TCIN\x01" + (9).to_bytes(8, "big") + (1).to_bytes(4, "big") + line)

@@ -14,6 +14,7 @@ use crate::keys::Lease;
 use crate::policy::Grant;
 use crate::respond::{Code, Refusal};
 use crate::route::Route;
+use crate::ws::Offer;
 
 /// What is to be sent upstream, without its credential. Needs a grant: nothing goes out that was not decided upon.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Outgoing<'a> {
     grant: &'a Grant,
     query: Cow<'a, str>,
     framing: Framing,
+    offer: Option<&'a Offer<'a>>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -39,6 +41,18 @@ impl<'a> Outgoing<'a> {
             query: grant.query(&head.query),
             grant,
             framing,
+            offer: None,
+        }
+    }
+
+    /// The same, as a WebSocket handshake.
+    pub fn offering<'b>(self, offer: &'b Offer<'b>) -> Outgoing<'b>
+    where
+        'a: 'b,
+    {
+        Outgoing {
+            offer: Some(offer),
+            ..self
         }
     }
 
@@ -108,6 +122,11 @@ impl<'a> Outgoing<'a> {
         for (name, value) in self.grant.headers() {
             line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
+        for (name, value) in self.route.api.adds_headers() {
+            if head.fields.first(name).is_none() {
+                line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            }
+        }
         // Answers must be readable here: metered, and searched for the key.
         line(&[b"accept-encoding: identity\r\n"]);
         match self.framing {
@@ -120,6 +139,9 @@ impl<'a> Outgoing<'a> {
                 line(&[b"content-length: 0\r\n"])
             }
             Framing::None | Framing::UntilClose => {}
+        }
+        for (name, value) in self.offer.into_iter().flat_map(Offer::fields) {
+            line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
         let Slot { header, prefix } = self.route.api.slot(path);
         line(&[
@@ -137,7 +159,7 @@ impl<'a> Outgoing<'a> {
             !fields::is_hop_by_hop(name)
                 && !providers::is_credential_header(name)
                 && !self.route.api.drops_header(name)
-                && !self.grant.headers().any(|(own, _)| own.eq_ignore_ascii_case(name))
+                && !self.grant.drops(name)
                 && !name.eq_ignore_ascii_case("accept-encoding")
                 // `x_api_key` becomes `x-api-key` behind a CGI-like server.
                 && !name.contains('_')

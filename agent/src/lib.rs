@@ -29,3 +29,4 @@ pub mod targets;
 pub mod trust_roots;
 pub mod upstream;
 pub mod usage;
+pub mod ws;

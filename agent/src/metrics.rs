@@ -106,6 +106,8 @@ pub struct Metrics {
     pub overhead: Histogram,
     /// Connections from apps that are open now.
     pub connections: IntGauge,
+    /// WebSockets that are open now.
+    pub sockets: IntGauge,
     /// Leases held now.
     pub leases: IntGauge,
     /// 1 while the daemon's Watch stream is open.
@@ -214,6 +216,10 @@ impl Metrics {
                 "tacit_agent_connections",
                 "Connections from apps that are open now; the limit is 1024 at each listener",
             )?,
+            sockets: gauge(
+                "tacit_agent_websockets",
+                "WebSockets that are open now; the limit is 256",
+            )?,
             leases: gauge(
                 "tacit_agent_leases",
                 "Leases held now; zero with lease.ttl = \"0s\"",
@@ -241,6 +247,7 @@ impl Metrics {
         registry.register(Box::new(metrics.handshakes.clone()))?;
         registry.register(Box::new(metrics.overhead.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
+        registry.register(Box::new(metrics.sockets.clone()))?;
         registry.register(Box::new(metrics.leases.clone()))?;
         registry.register(Box::new(metrics.hsmd_connected.clone()))?;
         Ok(metrics)
@@ -316,9 +323,9 @@ impl Metrics {
         self.operations
             .with_label_values(&[provider, operation])
             .observe(took.as_secs_f64());
-        let input = tokens.input.map(|input| {
-            input + tokens.cache_read.unwrap_or(0) + tokens.cache_write.unwrap_or(0)
-        });
+        let input = tokens
+            .input
+            .map(|input| input + tokens.cache_read.unwrap_or(0) + tokens.cache_write.unwrap_or(0));
         for (kind, count) in [("input", input), ("output", tokens.output)] {
             if let Some(count) = count {
                 #[expect(

@@ -22,6 +22,7 @@ use crate::route::{Route, Routes, Source};
 use crate::settle::{Record, Settling};
 use crate::targets::Target;
 use crate::usage::Usage;
+use crate::ws::{Closed, Frames, Opening, Sockets};
 
 /// Keys that one request is tried with, over all routes: each costs the app a wait.
 const ATTEMPTS_MAX: usize = 8;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub usage: Arc<Usage>,
     /// Bodies that are collected.
     pub spool: Spool,
+    /// WebSockets that are open.
+    pub sockets: Sockets,
 }
 
 /// A refusal and whose envelope it gets.
@@ -124,16 +127,18 @@ impl Shared {
             Source::Live { .. } => story.tell(client, &routes, route, path).await,
         };
         let outcome = outcome(&ended);
-        let key = key.as_ref().map_or(route.first_key(), |target| {
-            target.wanted.key_id.as_str()
-        });
+        let key = key
+            .as_ref()
+            .map_or(route.first_key(), |target| target.wanted.key_id.as_str());
         self.metrics.request(&route.name, key, outcome);
         tracing::debug!(request_id, method = head.method, route = %route.name, outcome = outcome.name(), "request ended");
         match ended {
             Ended::Relayed {
                 keep_alive: true, ..
             } => Done::KeepAlive,
-            Ended::Relayed { .. } | Ended::ClientGone | Ended::Broken => Done::Close,
+            Ended::Relayed { .. } | Ended::Socket(_) | Ended::ClientGone | Ended::Broken => {
+                Done::Close
+            }
             Ended::Refused(refusal) | Ended::NotSent(refusal) => Done::Refused(Refused {
                 refusal,
                 api: Some(route.api),
@@ -215,7 +220,11 @@ impl Story<'_> {
             let ended = self
                 .attempt(client, step, route, path, body.as_ref(), last)
                 .await;
-            let next = if last { None } else { self.next(step, &ended, again) };
+            let next = if last {
+                None
+            } else {
+                self.next(step, &ended, again)
+            };
             let Some(next) = next else {
                 return Ending {
                     ended,
@@ -288,11 +297,18 @@ impl Story<'_> {
         // models, and remote servers too, has nothing to be looked for.
         if permission == Permission::Files {
             let content_type = self.head.fields.first("content-type").unwrap_or_default();
-            if !content_type.trim_ascii_start().to_ascii_lowercase().starts_with(b"multipart/") {
+            if !content_type
+                .trim_ascii_start()
+                .to_ascii_lowercase()
+                .starts_with(b"multipart/")
+            {
                 return Ok(None);
             }
             let leasing = first.target.keys.lease(&first.target.wanted);
-            let lease = client.unless_gone(leasing).await.ok_or(Unread::ClientGone)?;
+            let lease = client
+                .unless_gone(leasing)
+                .await
+                .ok_or(Unread::ClientGone)?;
             let terms = &lease.map_err(Unread::Refused)?.terms;
             if terms.allows_every_model() && terms.allows_endpoint(Permission::Mcp) {
                 return Ok(None);
@@ -314,7 +330,8 @@ impl Story<'_> {
         last: bool,
     ) -> Ended {
         let path = entered.api.translate(step.route.api, path);
-        let mut settling = Settling::new(&self.shared.metrics, &self.shared.usage, &step.route.name);
+        let mut settling =
+            Settling::new(&self.shared.metrics, &self.shared.usage, &step.route.name);
         let ended = match self
             .judge_and_send(client, step, &path, body, last, &mut settling)
             .await
@@ -366,7 +383,20 @@ impl Story<'_> {
             scheme: client.scheme,
             last,
         };
-        let (ended, settled) = relay::exchange(client, &bound, &request, sending, marks).await;
+        let (ended, settled) = match &self.head.upgrade {
+            Some(upgrade) => {
+                let frames = Frames::new(route.api, ask.into_call(), &route.aliases, bound.lease());
+                let opening = Opening {
+                    upgrade,
+                    bound: &bound,
+                    request,
+                    marks,
+                    key: (&*target.keys, &target.wanted),
+                };
+                self.shared.sockets.exchange(client, opening, frames).await
+            }
+            None => relay::exchange(client, &bound, &request, sending, marks).await,
+        };
         settling.used(Record::from(settled));
         Ok(ended)
     }
@@ -376,6 +406,7 @@ impl Story<'_> {
         let now = Instant::now();
         match ended {
             Ended::Relayed { status, .. } if *status < 400 => target.succeed(),
+            Ended::Socket(_) => target.succeed(),
             Ended::Relayed { status: 429, .. } => target.cool(now, None),
             Ended::Rejected(Rejected { fault, retry_after }) => match fault {
                 UpstreamFault::AuthBad | UpstreamFault::AuthScope | UpstreamFault::Quota => {
@@ -427,7 +458,11 @@ impl Story<'_> {
                 }
             },
             // Sent, and perhaps carried out: never sent again.
-            Ended::Refused(_) | Ended::Relayed { .. } | Ended::ClientGone | Ended::Broken => None,
+            Ended::Refused(_)
+            | Ended::Relayed { .. }
+            | Ended::Socket(_)
+            | Ended::ClientGone
+            | Ended::Broken => None,
         }
     }
 
@@ -465,6 +500,12 @@ struct Next {
 fn outcome(ended: &Ended) -> Outcome {
     match ended {
         Ended::Relayed { .. } => Outcome::Ok,
+        Ended::Socket(closed) => match closed {
+            Closed::App | Closed::Upstream | Closed::Idle | Closed::Draining => Outcome::Ok,
+            Closed::AppGone => Outcome::Canceled,
+            Closed::UpstreamGone => Outcome::Failed,
+            Closed::Refused(refusal) => refused(refusal.code),
+        },
         Ended::ClientGone => Outcome::Canceled,
         Ended::Broken => Outcome::Failed,
         Ended::Rejected(rejected) => match rejected.fault {
@@ -476,19 +517,21 @@ fn outcome(ended: &Ended) -> Outcome {
             | UpstreamFault::Server
             | UpstreamFault::Other => Outcome::Failed,
         },
-        Ended::Refused(refusal) | Ended::NotSent(refusal) => match refusal.code {
-            Code::UpstreamCredentialsRejected => Outcome::CredentialsRejected,
-            Code::EchoBlocked | Code::UpstreamTimeout | Code::UpstreamUnreachable => {
-                Outcome::Failed
-            }
-            Code::HsmUnavailable | Code::KeyRevoked => Outcome::Unleased,
-            Code::BadRequest
-            | Code::HeadersTooLarge
-            | Code::Misdirected
-            | Code::ModelNotAllowed
-            | Code::PermissionDenied
-            | Code::RateLimited
-            | Code::UpstreamNotAllowed => Outcome::Refused,
-        },
+        Ended::Refused(refusal) | Ended::NotSent(refusal) => refused(refusal.code),
+    }
+}
+
+fn refused(code: Code) -> Outcome {
+    match code {
+        Code::UpstreamCredentialsRejected => Outcome::CredentialsRejected,
+        Code::EchoBlocked | Code::UpstreamTimeout | Code::UpstreamUnreachable => Outcome::Failed,
+        Code::HsmUnavailable | Code::KeyRevoked => Outcome::Unleased,
+        Code::BadRequest
+        | Code::HeadersTooLarge
+        | Code::Misdirected
+        | Code::ModelNotAllowed
+        | Code::PermissionDenied
+        | Code::RateLimited
+        | Code::UpstreamNotAllowed => Outcome::Refused,
     }
 }

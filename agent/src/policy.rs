@@ -40,6 +40,7 @@ pub struct Grant {
     path: String,
     query: Option<String>,
     headers: Vec<(&'static str, String)>,
+    drops: &'static [&'static str],
     shape: Shape,
     drops_usage: bool,
 }
@@ -54,7 +55,7 @@ const EPHEMERAL: Refusal = Refusal::new(
     "this endpoint hands out a provider credential of its own, with which requests would go round Tacit; it needs the permission ephemeral-keys, which no default gives",
 );
 
-const MCP: Refusal = Refusal::new(
+pub(crate) const MCP: Refusal = Refusal::new(
     Code::PermissionDenied,
     "the request names remote MCP servers, to which the provider would send data on its own; the key lacks the permission mcp",
 );
@@ -64,12 +65,12 @@ const ENDPOINT: Refusal = Refusal::new(
     "the key lacks the permission for this kind of endpoint; your security team can add it (tacit key set --permission)",
 );
 
-const MODEL: Refusal = Refusal::new(
+pub(crate) const MODEL: Refusal = Refusal::new(
     Code::ModelNotAllowed,
     "the key may not be used for this model; your security team can add it (tacit key set --model)",
 );
 
-const NO_MODEL: Refusal = Refusal::new(
+pub(crate) const NO_MODEL: Refusal = Refusal::new(
     Code::ModelNotAllowed,
     "the key is limited to certain models, and the request names none",
 );
@@ -77,7 +78,7 @@ const NO_MODEL: Refusal = Refusal::new(
 impl Ask {
     /// What method and path alone say: whether there is such an endpoint, and where its model stands.
     pub fn call(api: Api, head: &RequestHead, path: &str) -> Result<(Call, Permission), Refusal> {
-        let call = api.call(head.method, path, &head.query, false);
+        let call = api.call(head.method, path, &head.query, head.upgrade.is_some());
         match call.endpoint {
             Endpoint::Needs(permission) => Ok((call, permission)),
             Endpoint::Denied => Err(DENIED),
@@ -141,10 +142,11 @@ impl Ask {
             ModelPlace::Query(model) => {
                 let meant = aliases.get(model);
                 if let Some(meant) = meant {
-                    self.query = Some(self.call.query_with_model(sent, meant).ok_or(Refusal::new(
-                        Code::BadRequest,
-                        "the model that this alias stands for cannot stand in the query",
-                    ))?);
+                    self.query =
+                        Some(self.call.query_with_model(sent, meant).ok_or(Refusal::new(
+                            Code::BadRequest,
+                            "the model that this alias stands for cannot stand in the query",
+                        ))?);
                 }
                 self.models.push(meant.unwrap_or(model).clone());
             }
@@ -187,6 +189,7 @@ impl Ask {
             path: pinned.path.unwrap_or_else(|| self.path.clone()),
             query: self.query.clone(),
             headers: pinned.headers,
+            drops: pinned.drops,
             shape: self.call.usage,
             drops_usage: self.drops_usage,
         })
@@ -206,7 +209,6 @@ impl Ask {
     pub fn body(&self, body: &Whole) -> Whole {
         body.edited(&self.edits)
     }
-
 }
 
 impl Grant {
@@ -222,6 +224,7 @@ impl Grant {
             path: pinned.path.unwrap_or_else(|| path.to_owned()),
             query: None,
             headers: pinned.headers,
+            drops: pinned.drops,
             shape: Shape::Silent,
             drops_usage: false,
         })
@@ -245,6 +248,13 @@ impl Grant {
         self.headers
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// Whether a field of the app is dropped because the key is pinned to something else.
+    pub fn drops(&self, name: &str) -> bool {
+        let own = self.headers.iter().map(|(own, _)| *own);
+        own.chain(self.drops.iter().copied())
+            .any(|own| own.eq_ignore_ascii_case(name))
     }
 
     /// How the answer reports usage.
@@ -274,7 +284,9 @@ impl From<BodyFault> for Refusal {
         Self::new(
             Code::BadRequest,
             match fault {
-                BodyFault::Json => "the request body is not the JSON object that this endpoint takes",
+                BodyFault::Json => {
+                    "the request body is not the JSON object that this endpoint takes"
+                }
                 BodyFault::ContentType => {
                     "the content type must be application/json, or multipart/form-data where the endpoint takes forms"
                 }
@@ -282,7 +294,9 @@ impl From<BodyFault> for Refusal {
                 BodyFault::Spelling => {
                     "a field of the request body is spelled so that it could be taken for another one"
                 }
-                BodyFault::Model => "the model in the request body is not a text that can be a name",
+                BodyFault::Model => {
+                    "the model in the request body is not a text that can be a name"
+                }
                 BodyFault::Nesting => {
                     "the request body has a list within a list where the API has none"
                 }
@@ -300,7 +314,24 @@ impl From<PinFault> for Refusal {
         Self::new(
             Code::UpstreamNotAllowed,
             match fault {
-                PinFault::Resource => "the key is pinned to another resource or region than the one that this route leads to",
+                PinFault::Unknown => {
+                    "the key is pinned to an attribute that this provider does not have; your security team can correct it (tacit key set)"
+                }
+                PinFault::Value => {
+                    "the key is pinned to a value that no such attribute has; your security team can correct it (tacit key set)"
+                }
+                PinFault::Place => {
+                    "the key is pinned to a project or location, and this endpoint names none that could be checked"
+                }
+                PinFault::Location => {
+                    "the key is pinned to another location than the one that this route leads to"
+                }
+                PinFault::Resource => {
+                    "the key is pinned to another resource than the one that this route leads to"
+                }
+                PinFault::Region => {
+                    "the key is pinned to another region than the one that this route leads to"
+                }
             },
         )
     }

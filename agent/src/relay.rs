@@ -14,7 +14,6 @@ use bytes::{Buf as _, BytesMut};
 use lifecycle::drain::Watcher;
 use prometheus::Histogram;
 use providers::UpstreamFault;
-use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use crate::body::Whole;
@@ -24,6 +23,7 @@ use crate::listen::{ClientStream, Scheme};
 use crate::respond::{Code, Refusal};
 use crate::sieve::{Settled, Sieve};
 use crate::upstream::{BoundConnection, BoundUpstream};
+use crate::ws::Closed;
 use request::{Body, send_rest};
 pub use response::CREDENTIALS_REJECTED;
 use response::relay_response;
@@ -66,6 +66,8 @@ pub enum Ended {
     NotSent(Refusal),
     /// Nothing was sent to the app yet, and another attempt may do better.
     Rejected(Rejected),
+    /// It became a WebSocket, which ended so.
+    Socket(Closed),
     /// The app went away.
     ClientGone,
     /// The response broke off after it had begun; the app's connection must be closed.
@@ -169,11 +171,10 @@ async fn run(
         Err(refusal) => return Ok(Ended::NotSent(refusal)),
     };
     let connected = Instant::now();
+    // Flushed, which a TLS stream needs.
     if matches!(sending, Sending::Stream)
         && request.head().expects_continue
-        && client
-            .stream
-            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+        && io::write(&mut client.stream, b"HTTP/1.1 100 Continue\r\n\r\n")
             .await
             .is_err()
     {
@@ -254,6 +255,57 @@ async fn attempt(
     if body.is_done() {
         Progress::set(&progress.request_done);
     }
+    both_ways(client, connection, body, request, marks, progress, sieve).await
+}
+
+/// Relays the answer to a request that went out completely, and whose beginning may be in the connection's buffer.
+pub(crate) async fn answer(
+    client: &mut Client,
+    mut connection: BoundConnection<'_>,
+    request: &Outgoing<'_>,
+    marks: Marks<'_>,
+    sieve: &mut Sieve,
+) -> Ended {
+    let progress = Progress::default();
+    Progress::set(&progress.request_done);
+    let body = Body::new(Framing::None, Sending::Stream);
+    let answered = both_ways(
+        client,
+        &mut connection,
+        body,
+        request,
+        marks,
+        &progress,
+        sieve,
+    );
+    match answered.await {
+        Ok((status, reusable)) => {
+            if reusable {
+                connection.keep();
+            }
+            Ended::Relayed {
+                status,
+                keep_alive: !Progress::is(&progress.promised_close),
+            }
+        }
+        Err(Stop::ClientGone) => Ended::ClientGone,
+        Err(_) if Progress::is(&progress.responded) => Ended::Broken,
+        Err(Stop::Refused(refusal)) => Ended::Refused(refusal),
+        Err(Stop::Rejected(rejected)) => Ended::Rejected(rejected),
+        Err(Stop::UpstreamDied) => Ended::Refused(BROKE_OFF),
+    }
+}
+
+/// The rest of the body up and the response down, until the one or the other ends it.
+async fn both_ways(
+    client: &mut Client,
+    connection: &mut BoundConnection<'_>,
+    body: Body<'_>,
+    request: &Outgoing<'_>,
+    marks: Marks<'_>,
+    progress: &Progress,
+    sieve: &mut Sieve,
+) -> Result<(u16, bool), Stop> {
     let Client { stream, buffer, .. } = client;
     let (mut from_client, mut to_client) = stream.split();
     let (mut from_upstream, mut to_upstream) = tokio::io::split(&mut connection.stream);

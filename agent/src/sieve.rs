@@ -27,8 +27,7 @@ pub struct Sieve {
     result: Option<Metered>,
     guard: Guard,
     hits: u32,
-    /// Between decoding and meter, and between meter and guard; kept for their allocations.
-    decoded: Vec<u8>,
+    /// Between meter and guard; kept for its allocation.
     metered: Vec<u8>,
 }
 
@@ -56,7 +55,6 @@ impl Sieve {
             result: None,
             guard: Guard::new(),
             hits: 0,
-            decoded: Vec::new(),
             metered: Vec::new(),
         }
     }
@@ -94,7 +92,9 @@ impl Sieve {
             None => out.extend_from_slice(body),
             Some(coding) => match Decoding::new(coding).map_err(|_| Unreadable)? {
                 None => out.extend_from_slice(body),
-                Some(mut decoding) => decoding.feed(body, &mut out).map_err(|_| Unreadable)?,
+                Some(mut decoding) => decoding
+                    .feed(body, |content| out.extend_from_slice(content))
+                    .map_err(|_| Unreadable)?,
             },
         }
         Ok(out)
@@ -102,35 +102,37 @@ impl Sieve {
 
     /// Passes a piece of the body on, as far as it may go.
     pub fn feed(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Unreadable> {
-        let piece = match &mut self.decoding {
-            None => piece,
-            Some(decoding) => {
-                self.decoded.clear();
-                decoding
-                    .feed(piece, &mut self.decoded)
-                    .map_err(|_| Unreadable)?;
-                &self.decoded
-            }
-        };
-        let metered = match &mut self.meter {
-            None => piece,
+        let Self {
+            lease,
+            decoding,
+            meter,
+            metered,
+            guard,
+            ..
+        } = self;
+        let key = key(lease);
+        let mut pass = |piece: &[u8]| match meter {
+            None => guard.feed(key, piece, out),
             Some(meter) if meter.is_transparent() => {
                 meter.watch(piece);
-                piece
+                guard.feed(key, piece, out);
             }
             Some(meter) => {
-                self.metered.clear();
-                meter.feed(piece, &mut self.metered);
-                &self.metered
+                metered.clear();
+                meter.feed(piece, metered);
+                guard.feed(key, metered, out);
             }
         };
-        self.guard.feed(key(&self.lease), metered, out);
+        match decoding {
+            None => pass(piece),
+            Some(decoding) => decoding.feed(piece, pass).map_err(|_| Unreadable)?,
+        }
         Ok(())
     }
 
     /// The body is complete: nothing is held back any longer.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Unreadable> {
-        if let Some(decoding) = &mut self.decoding {
+        if let Some(decoding) = &self.decoding {
             decoding.finish().map_err(|_| Unreadable)?;
         }
         self.metered.clear();

@@ -131,6 +131,38 @@ fn a_bad_file_on_reload_changes_nothing_and_says_so() {
 }
 
 #[test]
+fn the_announcement_names_the_address_for_tls_if_there_is_one() {
+    let dir = TempDir::new().unwrap();
+    let (file, announced) = (dir.path().join("agent.toml"), dir.path().join("where.json"));
+    let ca_file = dir.path().join("ca.pem");
+    let tls = format!("[tls]\nlisten = \"127.0.0.1:0\"\nca_file = {ca_file:?}\n");
+    for (text, expected) in [(good(&dir), false), (good(&dir) + &tls, true)] {
+        std::fs::write(&file, text).unwrap();
+        let mut agent = Agent::start(&file, &["--announce", announced.to_str().unwrap()]);
+        agent.until("serving");
+        let began = std::time::Instant::now();
+        // The line comes before the file.
+        let said = loop {
+            match std::fs::read_to_string(&announced) {
+                Ok(said) => break said,
+                Err(_) => assert!(began.elapsed().as_secs() < 20, "no announcement"),
+            }
+            std::thread::yield_now();
+        };
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let address = said.get("tls_listen").and_then(|address| address.as_str());
+        assert_eq!(address.is_some(), expected, "{said}");
+        if let Some(address) = address {
+            std::net::TcpStream::connect(address).unwrap();
+        }
+        assert_eq!(ca_file.exists(), expected);
+        agent.signal(Signal::SIGTERM);
+        assert_eq!(agent.end().0.code(), Some(0));
+        std::fs::remove_file(&announced).unwrap();
+    }
+}
+
+#[test]
 fn the_process_cannot_be_dumped_and_leaves_no_core() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("agent.toml");

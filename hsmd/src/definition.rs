@@ -32,6 +32,25 @@ pub struct Definition {
     pub terms: KeyTerms,
 }
 
+impl Definition {
+    /// For the audit log: what was said.
+    pub fn describe(&self) -> String {
+        let edit = |list: &Option<Vec<String>>| list.clone().map_or(Edit::Keep, Edit::To);
+        let attributes = self.terms.attributes.iter();
+        let said = Amendment {
+            environments: edit(&self.environments),
+            teams: edit(&self.teams),
+            permissions: edit(&self.terms.permissions),
+            models: edit(&self.terms.models),
+            description: None,
+            attributes: attributes
+                .map(|(attribute, value)| (*attribute, Some(value.clone())))
+                .collect(),
+        };
+        said.describe()
+    }
+}
+
 /// What becomes of one list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Edit {
@@ -225,6 +244,21 @@ mod tests {
             amendment.describe(),
             "environments as [defaults]; permissions []; models [*]; organization org-1; no project"
         );
+    }
+
+    #[test]
+    fn a_definition_is_told_as_it_was_said() {
+        let definition = Definition {
+            teams: Some(vec!["data".into()]),
+            description: "d".into(),
+            terms: body().terms,
+            ..Definition::default()
+        };
+        assert_eq!(
+            definition.describe(),
+            "teams [data]; models [gpt-4o]; project proj_1"
+        );
+        assert_eq!(Definition::default().describe(), "");
     }
 
     #[test]

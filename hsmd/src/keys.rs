@@ -201,7 +201,7 @@ pub async fn add(
     let event = Event::new(Category::SecretManagement, "key.add", "ok", actor)
         .key(&key_id)
         .version(1)
-        .detail(sealed_by(daemon, &provenance));
+        .detail(added(sealed_by(daemon, &provenance), &definition));
     let body = KeyBody {
         provider: header.provider.clone(),
         environments: definition.environments,
@@ -240,6 +240,16 @@ pub async fn add(
         affected,
         missing,
     })
+}
+
+/// Who sealed it, and what was said of it.
+fn added(sealed_by: String, definition: &Definition) -> String {
+    let said = definition.describe();
+    if said.is_empty() {
+        sealed_by
+    } else {
+        format!("{sealed_by}; {said}")
+    }
 }
 
 fn sealed_by(daemon: &Daemon, provenance: &Provenance) -> String {

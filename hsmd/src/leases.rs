@@ -150,7 +150,7 @@ fn still_in_force(
         );
         return Err(Refusal::new(Code::KeyRevoked, text));
     }
-    Ok((view.revision, grant.terms().clone()))
+    Ok((view.revision, grant.terms(&config.defaults)))
 }
 
 fn millis(duration: Duration) -> u64 {

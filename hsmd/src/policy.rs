@@ -52,8 +52,8 @@ pub struct Grant<'a> {
     number: u32,
     /// Its content.
     version: &'a Version,
-    /// What the agent must keep to.
-    terms: Terms,
+    /// The key's definition.
+    body: &'a KeyBody,
 }
 
 impl<'a> Grant<'a> {
@@ -67,9 +67,9 @@ impl<'a> Grant<'a> {
         self.version
     }
 
-    /// What the key may be used for.
-    pub fn terms(&self) -> &Terms {
-        &self.terms
+    /// What the key may be used for: what the agent must keep to.
+    pub fn terms(&self, defaults: &Defaults) -> Terms {
+        self.body.terms.in_force(defaults)
     }
 }
 
@@ -91,8 +91,11 @@ fn meet(allowed: &[String], own: &[String]) -> bool {
         && (any(allowed) || any(own) || allowed.iter().any(|name| own.contains(name)))
 }
 
-/// Whether the caller may know of and use the key at all, whatever its state.
+/// Whether the caller may know of and use the key at all, whatever its state. A key that is for nothing is for nobody.
 pub fn may_use(caller: &Caller, body: &KeyBody, defaults: &Defaults) -> bool {
+    if body.terms.permissions(defaults).is_empty() {
+        return false;
+    }
     let (environments, teams) = scope(body, defaults);
     let grants =
         |rule: &CallerRule| meet(&environments, &rule.environments) && meet(&teams, &rule.teams);
@@ -120,7 +123,7 @@ pub fn decide<'a>(
     let no = |text: String| Refusal::new(Code::PermissionDenied, text);
     let unknown = || {
         no(format!(
-            "uid {} may use no key named {key_id}: add the key, or its environments and teams, or a [[caller]] rule",
+            "uid {} may use no key named {key_id}: add the key, or its environments, teams and permissions, or a [[caller]] rule",
             caller.uid
         ))
     };
@@ -169,7 +172,7 @@ pub fn decide<'a>(
     Ok(Grant {
         number,
         version,
-        terms: key.body.terms.in_force(defaults),
+        body: &key.body,
     })
 }
 
@@ -193,10 +196,12 @@ pub fn usable_by(body: &KeyBody, rules: &[CallerRule], defaults: &Defaults) -> V
         })
         .collect();
     if !lines.is_empty() {
-        return with_terms(lines, &body.terms.in_force(defaults));
+        return with_models(lines, &body.terms.in_force(defaults));
     }
     let (environments, teams) = scope(body, defaults);
-    let step = if environments.is_empty() {
+    let step = if body.terms.permissions(defaults).is_empty() {
+        "the key has no permissions: give it some with tacit key set ID --permission, or set [defaults] permissions in hsmd.toml".to_owned()
+    } else if environments.is_empty() {
         "the key has no environments: add it with --environment, or set [defaults] environments in hsmd.toml".to_owned()
     } else if teams.is_empty() {
         "the key has no teams: add it with --team, or set [defaults] teams in hsmd.toml".to_owned()
@@ -210,11 +215,8 @@ pub fn usable_by(body: &KeyBody, rules: &[CallerRule], defaults: &Defaults) -> V
     vec![format!("nobody: {step}")]
 }
 
-/// Scope alone opens nothing: what the terms leave of it.
-fn with_terms(mut lines: Vec<String>, terms: &Terms) -> Vec<String> {
-    if terms.permissions.is_empty() {
-        return vec!["nobody: the key has no permissions: give it some with tacit key set ID --permission, or set [defaults] permissions in hsmd.toml".to_owned()];
-    }
+/// What terms without a model leave of the scope.
+fn with_models(mut lines: Vec<String>, terms: &Terms) -> Vec<String> {
     if terms.models.is_empty() {
         lines.push("but with no model, so no request that names one: give it models with tacit key set ID --model ('*' for all), or set [defaults] models in hsmd.toml".to_owned());
     }
@@ -222,117 +224,4 @@ fn with_terms(mut lines: Vec<String>, terms: &Terms) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    use crate::terms::KeyTerms;
-
-    fn names(list: &[&str]) -> Vec<String> {
-        list.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn lists_meet_by_name_or_star_and_empty_is_nobody() {
-        for (allowed, own, expected) in [
-            (&["production"][..], &["production"][..], true),
-            (&["production"], &["staging", "production"], true),
-            (&["production"], &["staging"], false),
-            (&["*"], &["staging"], true),
-            (&["production"], &["*"], true),
-            (&[], &["production"], false),
-            (&[], &["*"], false),
-            (&["*"], &[], false),
-        ] {
-            assert_eq!(
-                meet(&names(allowed), &names(own)),
-                expected,
-                "{allowed:?} {own:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn rules_of_one_user_grant_each_for_itself() {
-        let rule = |environment: &str, team: &str| CallerRule {
-            uid: 1000,
-            environments: names(&[environment]),
-            teams: names(&[team]),
-        };
-        let rules = [
-            rule("production", "engineering"),
-            rule("development", "data"),
-        ];
-        let caller = Caller::from_rules(&rules, 1000, 1).expect("two rules");
-        let body = |environment: &str, team: &str| KeyBody {
-            provider: "openai".into(),
-            environments: Some(names(&[environment])),
-            teams: Some(names(&[team])),
-            description: String::new(),
-            created_at: 0,
-            current: 0,
-            last_action: String::new(),
-            last_action_at: 0,
-            terms: KeyTerms::default(),
-        };
-        let defaults = Defaults::default();
-        assert!(may_use(
-            &caller,
-            &body("production", "engineering"),
-            &defaults
-        ));
-        assert!(may_use(&caller, &body("development", "data"), &defaults));
-        assert!(!may_use(&caller, &body("production", "data"), &defaults));
-        assert!(!may_use(
-            &caller,
-            &body("development", "engineering"),
-            &defaults
-        ));
-    }
-
-    #[test]
-    fn who_can_use_a_key_is_told_with_what_its_terms_leave_of_it() {
-        let rules = [CallerRule {
-            uid: 1000,
-            environments: names(&["production"]),
-            teams: names(&["a"]),
-        }];
-        let usable = |permissions: &[&str], models: &[&str]| {
-            let body = KeyBody {
-                provider: "openai".into(),
-                environments: Some(names(&["production"])),
-                teams: None,
-                description: String::new(),
-                created_at: 0,
-                current: 0,
-                last_action: String::new(),
-                last_action_at: 0,
-                terms: KeyTerms {
-                    permissions: Some(names(permissions)),
-                    models: Some(names(models)),
-                    ..KeyTerms::default()
-                },
-            };
-            usable_by(&body, &rules, &Defaults::default())
-        };
-        assert_eq!(usable(&["chat"], &["gpt-4o"]).len(), 1);
-        let no_model = usable(&["chat"], &[]);
-        assert!(no_model[0].starts_with("agents of uid 1000") && no_model[1].contains("--model"));
-        let nothing = usable(&[], &["*"]);
-        assert!(
-            nothing.len() == 1 && nothing[0].starts_with("nobody: "),
-            "{nothing:?}"
-        );
-    }
-
-    #[test]
-    fn a_caller_without_a_rule_is_nobody() {
-        let rules = [CallerRule {
-            uid: 1000,
-            environments: names(&["production"]),
-            teams: names(&["a"]),
-        }];
-        assert!(Caller::from_rules(&rules, 1000, 1).is_some());
-        assert!(Caller::from_rules(&rules, 1001, 1).is_none());
-        assert!(Caller::from_rules(&[], 0, 1).is_none(), "not even root");
-    }
-}
+mod tests;

@@ -42,7 +42,11 @@ venv() {
 
 # A node_modules tree from a committed lock: modules GENERATION
 modules() {
-    from=$here/node/$1 dir=$cache/node-$1 want=$(digest "$here/node/$1/package.json" "$here/node/$1/package-lock.json")
+    from=$here/node/$1 dir=$cache/node-$1
+    # Node looks packages up beside the script's own path, so the scripts' folder is linked into each
+    # tree (and run with --preserve-symlinks-main). Every time: the cache may have come from another checkout.
+    [ ! -d "$dir" ] || ln -sfn "$here/node" "$dir/stories"
+    want=$(digest "$here/node/$1/package.json" "$here/node/$1/package-lock.json")
     fresh "$dir" "$want" && return
     say "making node-$1"
     rm -rf "$dir"
@@ -51,8 +55,6 @@ modules() {
     # No install scripts: the stories need none, and foreign code at set-up is one risk fewer.
     (cd "$dir" && PATH="$cache/node-runtime/bin:$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) ||
         die "npm could not install $from/package-lock.json: is npm's registry (or your mirror of it) reachable?"
-    # Node looks packages up beside the script's own path, so the scripts' folder is linked into each
-    # tree (and run with --preserve-symlinks-main).
     ln -s "$here/node" "$dir/stories"
     echo "$want" >"$dir/.stamp"
 }

@@ -36,7 +36,9 @@ impl Metered {
             lines
                 .map(|line| {
                     let value = line.rsplit(' ').next().unwrap_or_default();
-                    value.parse::<u64>().with_context(|| format!("no count: {line}"))
+                    value
+                        .parse::<u64>()
+                        .with_context(|| format!("no count: {line}"))
                 })
                 .sum()
         };

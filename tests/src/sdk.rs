@@ -188,7 +188,7 @@ impl Sdks {
         // What these SDKs insist on. The organisation is OpenAI's affair; no other provider may hear of it.
         command
             .env("OPENAI_ORG_ID", "org-of-the-app")
-            .env("AWS_REGION", "us-east-1")
+            .env("AWS_DEFAULT_REGION", "us-east-1")
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_BEARER_TOKEN_BEDROCK", key);
         if let Some(ca) = &target.ca {

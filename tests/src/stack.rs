@@ -94,50 +94,60 @@ pub struct LoneAgent {
     pub url: String,
     /// `http://127.0.0.1:PORT`, for operators.
     pub admin: String,
-    /// `https://127.0.0.1:PORT`, for apps that insist, and the authority to trust there.
-    pub tls: Option<(String, PathBuf)>,
+    /// `https://127.0.0.1:PORT`, for apps that insist, when `[tls]` is configured.
+    pub tls: Option<String>,
 }
 
 impl LoneAgent {
     /// Starts one in `dir`, with its routes leading to `upstream`.
     pub fn start(dir: &Path, routes: &[Route], upstream: &str, ca: &Path) -> anyhow::Result<Self> {
+        Self::start_with(dir, "", routes, upstream, ca)
+    }
+
+    /// The same, with `more` tables in its file.
+    pub fn start_with(
+        dir: &Path,
+        more: &str,
+        routes: &[Route],
+        upstream: &str,
+        ca: &Path,
+    ) -> anyhow::Result<Self> {
         let head = format!(
             "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nhsmd = [\"{0}/none.sock\"]\ncustodians = \"{0}/none.json\"\n\n",
             dir.display()
         );
-        let config = dir.join("agent.toml");
-        std::fs::write(&config, head + &provider_tables(routes, upstream, ca)?)?;
+        let (config, announce) = (dir.join("agent.toml"), dir.join("agent.json"));
+        let tables = provider_tables(routes, upstream, ca)?;
+        std::fs::write(&config, head + more + &tables)?;
         let mut command = Command::new(bin("tacit-agent")?);
         command.arg("--config").arg(&config);
+        command.arg("--announce").arg(&announce);
         let mut process = Process::start("agent", command, dir)?;
-        // Both ports are the kernel's choice; the operators' one is the one that knows /live.
-        let pid = process.pid();
-        let ports = eventually("the agent listens on two ports", || {
-            match process.try_exit() {
-                Ok(None) => Some(listening_ports(pid))
-                    .filter(|ports| ports.len() == 2)
-                    .map(Ok),
-                _ => Some(Err(anyhow::anyhow!(
-                    "the agent ended: {}",
-                    process.output().1
-                ))),
+        // The ports are the kernel's choice; the agent says them once all are bound.
+        let addresses: Value = eventually("the agent announces its addresses", || {
+            let said = std::fs::read(&announce).ok();
+            match said.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                Some(addresses) => Some(Ok(addresses)),
+                None => match process.try_exit() {
+                    Ok(None) => None,
+                    _ => Some(Err(anyhow::anyhow!(
+                        "the agent ended: {}",
+                        process.output().1
+                    ))),
+                },
             }
         })??;
-        let (mut url, mut admin) = (None, None);
-        for port in ports {
-            let at = format!("http://127.0.0.1:{port}");
-            let live = http::get(&format!("{at}/live")).is_ok_and(|answer| answer.status == 200);
-            *(if live { &mut admin } else { &mut url }) = Some(at);
-        }
-        let (url, admin) = (
-            url.context("no port for apps")?,
-            admin.context("no port with /live")?,
-        );
+        let at = |name: &str| {
+            let address = addresses[name].as_str();
+            address.with_context(|| format!("no {name} was announced"))
+        };
         Ok(LoneAgent {
+            url: format!("http://{}", at("listen")?),
+            admin: format!("http://{}", at("admin_listen")?),
+            tls: at("tls_listen")
+                .ok()
+                .map(|address| format!("https://{address}")),
             process,
-            url,
-            admin,
-            tls: None,
         })
     }
 }

@@ -4,16 +4,9 @@
 
 use std::sync::LazyLock;
 
-use std::sync::Arc;
-
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use tests::raw::{connect, exchange};
 use tests::upstream::{Mode, Options, Provider, Tokens, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 async fn start() -> Upstream {
     let mut options = Options::default();
@@ -21,40 +14,6 @@ async fn start() -> Upstream {
         options = options.key(provider, &*KEY);
     }
     Upstream::start(options).await.unwrap()
-}
-
-async fn connect(upstream: &Upstream) -> TlsStream<TcpStream> {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(upstream.ca_pem().as_bytes()).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(upstream.url().trim_start_matches("https://"))
-        .await
-        .unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap()
-}
-
-/// Sends one request on a connection of its own and returns the whole answer.
-async fn exchange(upstream: &Upstream, path: &str, headers: &str, body: &str) -> String {
-    let mut stream = connect(upstream).await;
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    String::from_utf8(answer).unwrap()
 }
 
 const CHAT: &str = r#"{"model":"m","messages":[{"role":"user","content":"one two"}]}"#;
@@ -125,7 +84,7 @@ async fn takes_the_key_only_in_its_slot_once_and_alone() {
         (&in_query, &google, CONTENT, Some("query parameter key")),
     ];
     for (path, headers, body, refused) in cases {
-        let answer = exchange(&upstream, path, headers, body).await;
+        let answer = exchange(&upstream, path, headers, body).await.unwrap();
         let seen = upstream.requests().pop().unwrap();
         match refused {
             None => {
@@ -154,14 +113,16 @@ async fn keeps_every_byte_and_counts_what_it_served() {
         &format!("authorization: Bearer {KEY}\r\n"),
         CHAT,
     )
-    .await;
+    .await
+    .unwrap();
     exchange(
         &upstream,
         "/v1/messages",
         &format!("x-api-key: {KEY}\r\n"),
         MESSAGE,
     )
-    .await;
+    .await
+    .unwrap();
     let wire = upstream.wire();
     assert_eq!(wire.len(), 2);
     assert!(wire[0].starts_with(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"));
@@ -179,6 +140,7 @@ async fn keeps_every_byte_and_counts_what_it_served() {
         output: 4,
         cache_read: 7,
         cache_write: 3,
+        reasoning: 0,
     };
     assert_eq!(upstream.tokens(Provider::Anthropic), expected);
     assert_eq!(upstream.tokens(Provider::Gemini), Tokens::default());
@@ -198,7 +160,8 @@ async fn a_rejected_key_gets_each_providers_own_answer() {
         &format!("authorization: Bearer {KEY}\r\n"),
         CHAT,
     )
-    .await;
+    .await
+    .unwrap();
     assert!(
         openai.starts_with("HTTP/1.1 401 ") && openai.contains("invalid_api_key"),
         "{openai}"
@@ -214,7 +177,8 @@ async fn a_rejected_key_gets_each_providers_own_answer() {
         &format!("x-api-key: {KEY}\r\n"),
         MESSAGE,
     )
-    .await;
+    .await
+    .unwrap();
     assert!(
         anthropic.starts_with("HTTP/1.1 401 ") && anthropic.contains("authentication_error"),
         "{anthropic}"
@@ -225,7 +189,8 @@ async fn a_rejected_key_gets_each_providers_own_answer() {
         &format!("x-goog-api-key: {KEY}\r\n"),
         CONTENT,
     )
-    .await;
+    .await
+    .unwrap();
     assert!(
         gemini.starts_with("HTTP/1.1 400 ") && gemini.contains("API_KEY_INVALID"),
         "{gemini}"
@@ -238,7 +203,8 @@ async fn a_rejected_key_gets_each_providers_own_answer() {
         &format!("x-goog-api-key: {KEY}\r\n"),
         CONTENT,
     )
-    .await;
+    .await
+    .unwrap();
     assert!(gone.starts_with("HTTP/1.1 400 "), "{gone}");
     upstream.accept_key(Provider::Gemini, &*KEY);
     let back = exchange(
@@ -247,7 +213,8 @@ async fn a_rejected_key_gets_each_providers_own_answer() {
         &format!("x-goog-api-key: {KEY}\r\n"),
         CONTENT,
     )
-    .await;
+    .await
+    .unwrap();
     assert!(back.starts_with("HTTP/1.1 200 "), "{back}");
 }
 
@@ -255,7 +222,7 @@ async fn a_rejected_key_gets_each_providers_own_answer() {
 async fn a_held_stream_sends_its_first_event_and_waits() {
     let upstream = start().await;
     upstream.hold_streams();
-    let mut stream = connect(&upstream).await;
+    let mut stream = connect(&upstream).await.unwrap();
     let body = CHAT.replace(r#""model":"m""#, r#""model":"m","stream":true"#);
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
     let request = format!(
@@ -289,7 +256,9 @@ async fn a_cut_stream_has_no_end() {
     upstream.set_mode(Mode::CutStreamAfter(3));
     let body = CHAT.replace(r#""model":"m""#, r#""model":"m","stream":true"#);
     let headers = format!("authorization: Bearer {KEY}\r\n");
-    let answer = exchange(&upstream, "/v1/chat/completions", &headers, &body).await;
+    let answer = exchange(&upstream, "/v1/chat/completions", &headers, &body)
+        .await
+        .unwrap();
     assert_eq!(answer.matches("data: ").count(), 3);
     assert!(!answer.contains("[DONE]") && !answer.ends_with("0\r\n\r\n"));
 }
@@ -310,7 +279,8 @@ async fn refuses_ambiguous_framing() {
             &format!("{bearer}{smuggle}"),
             CHAT,
         )
-        .await;
+        .await
+        .unwrap();
         assert!(
             answer.starts_with("HTTP/1.1 400 ") && answer.contains("bad_http"),
             "{smuggle:?}: {answer}"

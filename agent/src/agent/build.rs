@@ -21,6 +21,7 @@ use crate::listen::{self, Authority, Door, RequestIds, Tls};
 use crate::metrics::Metrics;
 use crate::pipeline::Shared;
 use crate::usage::Usage;
+use crate::ws::Sockets;
 
 /// The arena: two versions of a few keys need a kilobyte; with `ttl = "0s"` every request in flight holds one. Small enough for the
 /// RLIMIT_MEMLOCK of 8 MiB that systemd and containers give.
@@ -138,6 +139,7 @@ impl Config {
         let shared = Shared {
             routes: RwLock::default(),
             hosts: RwLock::new(Arc::from([])),
+            sockets: Sockets::new(&metrics),
             metrics,
             usage: Arc::new(Usage::default()),
             spool: Spool::default(),

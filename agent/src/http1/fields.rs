@@ -77,7 +77,8 @@ impl std::fmt::Debug for Fields {
     }
 }
 
-/// Whether a field belongs to one hop and is never forwarded. `trailer` announces what we drop.
+/// Whether a field belongs to one hop and is never forwarded. `trailer` announces what we drop; each side of a WebSocket has a handshake of
+/// its own.
 pub fn is_hop_by_hop(name: &str) -> bool {
     const NAMES: [&str; 12] = [
         "connection",
@@ -94,4 +95,7 @@ pub fn is_hop_by_hop(name: &str) -> bool {
         "host",
     ];
     NAMES.iter().any(|n| name.eq_ignore_ascii_case(n))
+        || name
+            .get(..14)
+            .is_some_and(|start| start.eq_ignore_ascii_case("sec-websocket-"))
 }

@@ -10,12 +10,14 @@ pub mod head;
 pub mod request;
 pub mod response;
 pub mod target;
+pub mod upgrade;
 
 pub use body::{Decoder, Encoder};
 pub use fields::Fields;
 pub use head::{Framing, Reject};
 pub use request::RequestHead;
 pub use response::ResponseHead;
+pub use upgrade::Upgrade;
 
 /// Longest head of a request or response. SDKs send under 2 KiB; nginx and hyper allow 8 to 16 KiB per line, and 32 KiB in all leaves room
 /// for long `anthropic-beta` lists and tracing headers.

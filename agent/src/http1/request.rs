@@ -1,7 +1,7 @@
 //! The gate: a request head is parsed once, strictly, into a value that cannot be ambiguous.
 
 use super::head::{find_end, framing, refuse_folds};
-use super::{Fields, Framing, HEADERS_MAX, Reject, fields, target};
+use super::{Fields, Framing, HEADERS_MAX, Reject, Upgrade, fields, target};
 
 /// A request head that passed the gate.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct RequestHead {
     pub authority: String,
     /// Length of the body; never [`Framing::UntilClose`].
     pub framing: Framing,
+    /// The app asks for a WebSocket.
+    pub upgrade: Option<Upgrade>,
     /// The app waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     /// HTTP/1.0: no chunked answers.
@@ -77,12 +79,9 @@ impl RequestHead {
         if is_http10 && fields.first("transfer-encoding").is_some() {
             return Err(Reject::Bad("Transfer-Encoding in HTTP/1.0"));
         }
-        if fields.first("upgrade").is_some() {
-            return Err(Reject::Bad(
-                "protocol upgrades (WebSocket, h2c) are not supported here",
-            ));
-        }
         let expects_continue = expectation(&fields)?;
+        let framing = framing(&fields)?.unwrap_or(Framing::None);
+        let upgrade = Upgrade::read(&fields, method, is_http10, framing)?;
         let close = fields.lists("connection", "close");
         let keep = !is_http10 || fields.lists("connection", "keep-alive");
         Ok(Self {
@@ -91,7 +90,8 @@ impl RequestHead {
             path,
             host,
             authority,
-            framing: framing(&fields)?.unwrap_or(Framing::None),
+            framing,
+            upgrade,
             expects_continue: expects_continue && !is_http10,
             is_http10,
             keep_alive: keep && !close,
@@ -208,7 +208,6 @@ mod tests {
             assert!(with(bad).is_err(), "{bad:?}");
         }
         assert!(with("X-A: b\r\n c\r\n").is_err(), "obs-fold");
-        assert!(with("Upgrade: websocket\r\n").is_err());
         assert_eq!(
             with("Transfer-Encoding: chunked\r\n").unwrap().framing,
             Framing::Chunked
@@ -283,6 +282,87 @@ mod tests {
                 parse(&format!("{line}\r\nHost: a\r\n\r\n")).is_err(),
                 "{line}"
             );
+        }
+    }
+
+    const SOCKET: &str = "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    fn socket(extra: &str) -> Result<RequestHead, Reject> {
+        parse(&format!(
+            "GET /openai/v1/realtime HTTP/1.1\r\nHost: localhost\r\n{SOCKET}{extra}\r\n"
+        ))
+    }
+
+    #[test]
+    fn a_websocket_handshake_passes_and_none_of_its_neighbours_does() {
+        assert!(with("").unwrap().upgrade.is_none());
+        let upgrade = socket("").unwrap().upgrade.unwrap();
+        assert_eq!(upgrade.key, "dGhlIHNhbXBsZSBub25jZQ==");
+        let request = |method: &str, version: &str, fields: &str| {
+            parse(&format!(
+                "{method} /openai/v1/realtime {version}\r\nHost: localhost\r\n{fields}\r\n"
+            ))
+        };
+        assert!(request("GET", "HTTP/1.1", &SOCKET.replace("websocket", "WebSocket")).is_ok());
+        assert!(request("POST", "HTTP/1.1", SOCKET).is_err());
+        assert!(request("GET", "HTTP/1.0", SOCKET).is_err());
+        for (good, bad) in [
+            ("Upgrade: websocket", "Upgrade: h2c"),
+            ("Upgrade: websocket", "Upgrade: websocket, h2c"),
+            (
+                "Upgrade: websocket",
+                "Upgrade: websocket\r\nUpgrade: websocket",
+            ),
+            ("Upgrade: websocket", "Upgrade:"),
+            ("keep-alive, Upgrade", "keep-alive"),
+            ("Version: 13", "Version: 8"),
+            ("Version: 13", "Version: 13, 8"),
+            ("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13"),
+            ("Sec-WebSocket-Version: 13\r\n", ""),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZTE="),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j****"),
+            ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
+        ] {
+            assert!(SOCKET.contains(good));
+            let neighbour = SOCKET.replacen(good, bad, 1);
+            assert!(request("GET", "HTTP/1.1", &neighbour).is_err(), "{bad}");
+        }
+        for extra in [
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+            "Content-Length: 0\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Expect: 100-continue\r\n",
+        ] {
+            assert!(socket(extra).is_err(), "{extra}");
+        }
+    }
+
+    #[test]
+    fn subprotocols_are_tokens_and_none_that_goes_on_is_a_credential() {
+        let offered = |value: &str| {
+            let parsed = socket(&format!("Sec-WebSocket-Protocol: {value}\r\n"));
+            parsed.map(|head| head.upgrade.unwrap().protocols)
+        };
+        assert_eq!(
+            offered("realtime, openai-insecure-api-key.sk-dummy, openai-organization.org-1, openai-project.p, openai-beta.realtime-v1").unwrap(),
+            ["realtime", "openai-beta.realtime-v1"]
+        );
+        let twice = socket(
+            "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b, OpenAI-Insecure-API-Key.x\r\n",
+        );
+        assert_eq!(twice.unwrap().upgrade.unwrap().protocols, ["a", "b"]);
+        assert_eq!(offered("a,b,c,d,e,f,g,h").unwrap().len(), 8);
+        for bad in [
+            "a,b,c,d,e,f,g,h,i",
+            "a, a",
+            "a b",
+            "a/b",
+            "\"a\"",
+            "a;q=1",
+            "\u{e4}",
+        ] {
+            assert!(offered(bad).is_err(), "{bad}");
         }
     }
 

@@ -13,7 +13,7 @@ pub(crate) enum KeyVerb {
     /// Seal a provider key to the custodians of the trust file, offline; prints the sealed key (ciphertext)
     Seal(SealKey),
     /// Seal a provider key and submit it as version 1 of a new key
-    Add(AddKey),
+    Add(Box<AddKey>),
     /// All keys
     List,
     /// One key with its versions, and who can use it
@@ -28,7 +28,7 @@ pub(crate) enum KeyVerb {
     /// Seal a new provider key as the next version and switch the agents to it
     Rotate(RotateKey),
     /// Change who may use a key and for what, without sealing it again; returns when the agents have heard
-    Set(SetKey),
+    Set(Box<SetKey>),
     /// Go back to the previous version
     Rollback {
         /// Key id

@@ -21,14 +21,14 @@ use crate::output::Output;
 /// `tacit key …`
 pub(crate) async fn run(verb: KeyVerb, paths: &Paths, output: &Output) -> Answer {
     match verb {
-        KeyVerb::Add(options) => add::run(options, paths, output).await,
+        KeyVerb::Add(options) => add::run(*options, paths, output).await,
         KeyVerb::Destroy(options) => destroy::run(options, paths, output).await,
         KeyVerb::List => show::list(paths, output).await,
         KeyVerb::Revoke(options) => change::revoke(options, paths, output).await,
         KeyVerb::Rollback { id, no_wait } => change::rollback(&id, no_wait, paths, output).await,
         KeyVerb::Rotate(options) => rotate::run(options, paths, output).await,
         KeyVerb::Seal(options) => seal::run(options, paths, output),
-        KeyVerb::Set(options) => policy::set(options, paths, output).await,
+        KeyVerb::Set(options) => policy::set(*options, paths, output).await,
         KeyVerb::Show { id } => show::one(&id, paths, output).await,
         KeyVerb::Test(options) => try_key::run(options, paths, output).await,
         KeyVerb::Verify(options) => verify::run(options, paths, output).await,

@@ -159,6 +159,12 @@ impl Call {
         self.rule.is_some_and(|rule| rule.unseen)
     }
 
+    /// Whether a body without a model still runs one: the provider's default, or one that is stored there.
+    pub(crate) fn runs_unnamed(&self) -> bool {
+        let rule = self.rule;
+        rule.is_some_and(|rule| rule.model == At::Body && !rule.optional)
+    }
+
     pub(crate) fn content(&self) -> Content {
         self.rule.map_or(Content::Opaque, |rule| rule.content)
     }

@@ -39,7 +39,7 @@ pub use probe::{Probe, Verdict};
 pub use provider::{Provider, all, find};
 pub use retry::retry_after;
 pub use shape::Shape;
-pub use slot::{Slot, is_credential_header, is_credential_parameter};
+pub use slot::{Slot, is_credential_header, is_credential_parameter, is_credential_subprotocol};
 pub use usage::{Meter, Metered, Usage, estimate_tokens};
 
 /// The API that a provider speaks: decides slot, endpoints, error envelope and error classes.

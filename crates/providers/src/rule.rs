@@ -24,6 +24,8 @@ pub(crate) struct Rule {
     pub socket: bool,
     /// Whether it may use models that neither the request line nor the body shows.
     pub unseen: bool,
+    /// Whether a body that names no model uses none.
+    pub optional: bool,
     /// Whether a stream reports usage only when asked to, and takes the question.
     pub asks_usage: bool,
 }
@@ -80,6 +82,7 @@ impl Rule {
             usage: Shape::Silent,
             socket: false,
             unseen: false,
+            optional: false,
             asks_usage: false,
         }
     }
@@ -101,6 +104,7 @@ impl Rule {
     /// A file, of which a batch names models.
     pub const fn upload(mut self, layout: &'static Layout) -> Self {
         self.model = At::Body;
+        self.optional = true;
         self.content = Content::Upload(layout);
         self
     }
@@ -144,6 +148,12 @@ impl Rule {
     /// It may use models that cannot be seen here.
     pub const fn unseen(mut self) -> Self {
         self.unseen = true;
+        self
+    }
+
+    /// Without a model in the body it uses none.
+    pub const fn optional(mut self) -> Self {
+        self.optional = true;
         self
     }
 
@@ -192,9 +202,10 @@ fn segment_fits(pattern: &str, segment: &str, verbs: bool) -> Option<Option<Rang
             percent::is_safe_path(&id).then_some(None)
         }
         (_, Some(middle)) => {
-            let hides_verb = || percent::decode(middle).is_some_and(|name| name.contains(':'));
-            (!middle.is_empty() && !(verbs && hides_verb()))
-                .then(|| Some(head.len()..head.len() + middle.len()))
+            let hides_verb =
+                verbs && percent::decode(middle).is_some_and(|name| name.contains(':'));
+            let is_model = !middle.is_empty() && !hides_verb;
+            is_model.then(|| Some(head.len()..head.len() + middle.len()))
         }
     }
 }

@@ -175,6 +175,22 @@ pub fn is_credential_parameter(name: &[u8]) -> bool {
             .any(|slot| name.eq_ignore_ascii_case(slot.as_bytes()))
 }
 
+/// Whether a WebSocket subprotocol carries a credential, or chooses who pays: browsers can set no header, so SDKs put both there.
+pub fn is_credential_subprotocol(token: &str) -> bool {
+    const PREFIXES: [&str; 4] = [
+        // Kubernetes' way, which gateways have copied.
+        "base64url.bearer.",
+        "openai-insecure-api-key.",
+        "openai-organization.",
+        "openai-project.",
+    ];
+    PREFIXES.iter().any(|prefix| {
+        token
+            .get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -267,6 +283,24 @@ mod tests {
         assert!(is_credential_parameter(b"X-Amz-Signature"));
         assert!(!is_credential_parameter(b"keys") && !is_credential_parameter(b"alt"));
         assert!(!is_credential_parameter(b"x-amz") && !is_credential_parameter(b"api-version"));
+    }
+
+    #[test]
+    fn subprotocols_that_carry_credentials_and_their_neighbours() {
+        for token in [
+            "openai-insecure-api-key.sk-x",
+            "OpenAI-Project.p",
+            "openai-organization.",
+        ] {
+            assert!(is_credential_subprotocol(token), "{token}");
+        }
+        for token in [
+            "realtime",
+            "openai-beta.realtime-v1",
+            "openai-insecure-api-key",
+        ] {
+            assert!(!is_credential_subprotocol(token), "{token}");
+        }
     }
 
     #[test]

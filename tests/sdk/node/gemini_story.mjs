@@ -1,5 +1,4 @@
-// Gemini: generate, streamed generate, embedding, upload, models; refused, left and failed.
-import { createHash } from "node:crypto";
+// Gemini: generate, streamed generate, embedding, models; refused, left and failed.
 import { ApiError, GoogleGenAI } from "@google/genai";
 import { FAIL, HELD, HOLD, MISSING, PROMPT, baseUrl, broke, check, done, left, placeholder, raises, refused, saw, whole } from "./story.mjs";
 
@@ -32,12 +31,6 @@ seen(usage);
 
 const embedded = await client.models.embedContent({ model: "gemini-embedding-001", contents: PROMPT });
 check("embedding", embedded.embeddings[0].values, [0.5, -0.25, 1.0]);
-
-// The answer to the first request names an absolute address, to which the SDK sends the content.
-const payload = Buffer.from("alpha beta gamma\n".repeat(20_000));
-const upload = await client.files.upload({ file: new Blob([payload]), config: { mimeType: "text/plain" } });
-check("uploaded size", Number(upload.sizeBytes), payload.length);
-check("uploaded content", upload.sha256Hash, createHash("sha256").update(payload).digest("hex"));
 
 const models = [];
 for await (const model of await client.models.list({ config: { pageSize: 5 } })) models.push(model.name);

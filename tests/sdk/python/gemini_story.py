@@ -1,7 +1,4 @@
-"""Gemini: generate, streamed generate, embedding, upload, models; refused, left and failed."""
-
-import hashlib
-import io
+"""Gemini: generate, streamed generate, embedding, models; refused, left and failed."""
 
 import gemini_chat as chats
 from google import genai
@@ -16,12 +13,6 @@ chats.streamed(client)
 
 embedded = client.models.embed_content(model="gemini-embedding-001", contents=PROMPT)
 check("embedding", [round(v, 3) for v in embedded.embeddings[0].values], [0.5, -0.25, 1.0])
-
-# The answer to the first request names an absolute address, to which the SDK sends the content.
-payload = b"alpha beta gamma\n" * 20_000
-upload = client.files.upload(file=io.BytesIO(payload), config={"mime_type": "text/plain"})
-check("uploaded size", upload.size_bytes, len(payload))
-check("uploaded content", upload.sha256_hash, hashlib.sha256(payload).hexdigest())
 
 models = [model.name for model in client.models.list(config={"page_size": 5})]
 check("models", models, ["models/gemini-3.6-flash"])

@@ -1,6 +1,6 @@
 """Chats as the OpenAI SDK and its many relatives have them: whole, streamed, refused, left and failed."""
 
-from story import FAIL, HELD, HOLD, MISSING, PROMPT, broke, chat_usage, check, left, refused, saw, words
+from story import FAIL, HELD, HOLD, MISSING, PROMPT, broke, chat_usage, check, fields, left, refused, saw, words
 
 
 def ask(prompt):
@@ -64,9 +64,16 @@ def failing(client, model, *kinds, **caches):
     check("the failing stream raised", False, True)
 
 
+def swallowed(client, model, **caches):
+    """Some SDKs raise nothing: the error is a chunk without choices, and the stream just ends."""
+    got = 0
+    for chunk in client.chat.completions.create(model=model, messages=ask(FAIL), stream=True):
+        got += bool(chunk.choices and chunk.choices[0].delta.content)
+    broke(pieces=got, **caches)
+
+
 def embeddings(client, model, **options):
     reply = client.embeddings.create(model=model, input=["one", "two three"], **options)
     check("embedding count", len(reply.data), 2)
     check("embedding values", [round(v, 3) for v in reply.data[1].embedding], [0.5, -0.25, 1.0])
-    usage = getattr(reply, "usage", None)
-    saw(input=usage.prompt_tokens if usage else 3)
+    saw(input=fields(reply.usage)["prompt_tokens"])

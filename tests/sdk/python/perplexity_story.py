@@ -18,6 +18,6 @@ chats.missing(client, perplexity.BadRequestError, status=400)
 whole("perplexityai", perplexity.__version__)
 
 chats.abandoned(client, MODEL)
-chats.failing(client, MODEL, perplexity.APIError)
+chats.swallowed(client, MODEL)
 
 done()

@@ -74,17 +74,22 @@ def refused(call, *kinds):
     sys.exit(f"a call that should be refused was answered; expected {kinds}")
 
 
+def fields(value):
+    """A model of the SDK, or what it left as it came, as a dictionary."""
+    return value if isinstance(value, dict) else value.model_dump() if value else {}
+
+
 def chat_usage(usage):
     """OpenAI's counts of a chat: the prompt contains what came from the cache."""
-    details, out = usage.prompt_tokens_details, usage.completion_tokens_details
-    read = getattr(details, "cached_tokens", 0) or 0
-    write = getattr(details, "cache_write_tokens", 0) or 0
+    usage = fields(usage)
+    details, out = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    read, write = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
     saw(
-        input=usage.prompt_tokens - read - write,
-        output=usage.completion_tokens,
+        input=usage["prompt_tokens"] - read - write,
+        output=usage["completion_tokens"],
         cache_read=read,
         cache_write=write,
-        reasoning=getattr(out, "reasoning_tokens", 0),
+        reasoning=out.get("reasoning_tokens"),
     )
 
 

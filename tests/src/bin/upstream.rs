@@ -1,4 +1,5 @@
-//! The test provider as a program, for scripts and the demo.
+//! The test provider as a program, for scripts and the demo: OpenAI, Anthropic and Gemini on one listener, or one
+//! other provider alone.
 //!
 //! `upstream --listen 127.0.0.1:0 --dir DIR --key-file provider=FILE… [--as-the-provider]` writes
 //! `DIR/ca.pem`, prints one JSON line when it is ready, appends every received byte to `DIR/wire.bin`
@@ -50,11 +51,17 @@ fn arguments() -> anyhow::Result<Arguments> {
         .slots(slots)
         .wire_file(dir.join("wire.bin"))
         .requests_file(dir.join("requests.jsonl"));
-    for pair in keys {
+    for pair in &keys {
         let (provider, file) = pair
             .split_once('=')
             .with_context(|| format!("--key-file {pair}: no '='\n{USAGE}"))?;
         let provider: Provider = provider.parse()?;
+        if !Provider::SHARED.contains(&provider) {
+            if keys.len() > 1 {
+                bail!("{} wants a listener of its own\n{USAGE}", provider.name());
+            }
+            options = options.alone(provider);
+        }
         options = options.key_file(provider, file);
     }
     Ok(Arguments {

@@ -144,6 +144,10 @@ pub static STORIES: &[Story] = &[
     story(Provider::Gemini, PYTHON_BEFORE, "gemini", GEMINI),
     story(Provider::Gemini, NODE, "gemini", GEMINI),
     story(Provider::Gemini, NODE_BEFORE, "gemini", GEMINI),
+    story(Provider::Gemini, PYTHON, "gemini_upload", GEMINI),
+    story(Provider::Gemini, PYTHON_BEFORE, "gemini_upload", GEMINI),
+    story(Provider::Gemini, NODE, "gemini_upload", GEMINI),
+    story(Provider::Gemini, NODE_BEFORE, "gemini_upload", GEMINI),
     over_tls(story(Provider::Gemini, PYTHON, "gemini_live", GEMINI)),
     over_tls(story(
         Provider::Gemini,

@@ -81,6 +81,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<S>,
             (None, Mode::Normal | Mode::CutStreamAfter(_)) => answer(provider, &request),
         };
         let close = request.close;
+        if let Body::Json(_) = reply.body {
+            let outcome = match reply.status {
+                200 => Outcome::Complete,
+                _ => Outcome::Failed,
+            };
+            shared.record.settle(provider, outcome, reply.tokens);
+        }
         let seen = seen(provider, request, refused, reply.status);
         shared.record.request(seen);
         if send(&mut connection, shared, provider, &reply, close)
@@ -197,11 +204,6 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     }
     match &reply.body {
         Body::Json(value) => {
-            let outcome = match reply.status {
-                200 => Outcome::Complete,
-                _ => Outcome::Failed,
-            };
-            shared.record.settle(provider, outcome, reply.tokens);
             let body = value.to_string();
             head.push_str(&format!(
                 "content-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -38,7 +38,12 @@ impl Speaker {
         if !upgrade.eq_ignore_ascii_case("websocket") || request.method != "GET" {
             return None;
         }
-        match (provider, request.path.as_str()) {
+        // Google's SDK for Node doubles the slash when its base URL has no path.
+        let path = match request.path.strip_prefix("//") {
+            Some(rest) => &request.path[request.path.len() - rest.len() - 1..],
+            None => &request.path,
+        };
+        match (provider, path) {
             (Provider::OpenAi | Provider::Xai, "/v1/realtime")
             | (Provider::Azure, "/openai/v1/realtime") => {
                 let model = request.parameter("model")?;

@@ -26,10 +26,11 @@ const EMPTY: Layout = Layout {
 };
 
 /// OpenAI and its copies, with what these have of their own: fallbacks and plugins of OpenRouter, fallbacks of Perplexity and its
-/// envelope for asynchronous requests, Groq's compound systems, the deployment that Azure takes for search.
+/// envelope for asynchronous requests, Groq's compound systems, Together's batches, the deployment that Azure takes for search.
 pub(crate) const OPENAI: Layout = Layout {
     models: &[
         "model",
+        "model_id",
         "models[]",
         "plugins.model",
         "plugins.models[]",

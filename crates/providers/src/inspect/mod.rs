@@ -21,7 +21,7 @@ use layout::Layout;
 /// What a complete request body says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspected {
-    /// Every model it names, each once. Batches name several; empty: it names none, and the provider takes its default or what it has stored.
+    /// Every model it names, each once. Batches name several; empty: it names none.
     /// A preset stored with the provider stands as `@preset/NAME`.
     pub models: Vec<String>,
     /// What it needs beyond the endpoint's own permission: [`Permission::Mcp`] for remote MCP servers.
@@ -31,6 +31,9 @@ pub struct Inspected {
     /// Models may be used that no one can see here (an upload in parts, graders, a job of another format): only a key for all models may
     /// send it.
     pub unseen: bool,
+    /// The endpoint runs a model and the body names none: the provider takes its default, or the one of a stored prompt, agent or
+    /// conversation. What to make of that is for the policy; the answer may name the model.
+    pub unnamed: bool,
     /// Makes the provider report usage in a stream whose app did not ask for it.
     pub usage_edit: Option<Edit>,
     named: Vec<Named>,
@@ -175,6 +178,7 @@ pub fn inspect(
     }
     let mut found = finder.found;
     found.unseen |= call.is_unseen();
+    found.unnamed = call.runs_unnamed() && found.models.is_empty();
     Ok(found)
 }
 

@@ -40,10 +40,8 @@ pub(super) fn endpoint(request: &Request<'_>, rest: &str, model: Option<&str>) -
         ("POST", "responses", "") => Some(responses::reply(request, model)),
         ("POST", "embeddings", "") => Some(embeddings(request, model)),
         ("POST", "moderations", "") => Some(moderation(request, model)),
-        ("GET", "models", "") => Some(Reply::json(
-            &json!({"object": "list", "data": [model_entry(MODEL)]}),
-        )),
-        ("GET", "models", id) if !id.contains('/') => Some(Reply::json(&model_entry(id))),
+        ("GET", "models", "") => Some(Reply::json(&model_list(request))),
+        ("GET", "models", id) if !id.contains('/') => Some(Reply::json(&model_entry(request, id))),
         (method, "files", id) => openai_media::files(method, id),
         ("POST", "images", "generations" | "edits") => Some(openai_media::image(request)),
         ("POST", "audio", kind) => openai_media::audio(request, kind),
@@ -51,8 +49,27 @@ pub(super) fn endpoint(request: &Request<'_>, rest: &str, model: Option<&str>) -
     }
 }
 
-fn model_entry(id: &str) -> Value {
-    json!({"id": id, "object": "model", "created": CREATED, "owned_by": "tacit-mock"})
+fn model_entry(request: &Request<'_>, id: &str) -> Value {
+    let mut entry =
+        json!({"id": id, "object": "model", "created": CREATED, "owned_by": "tacit-mock"});
+    match request.provider {
+        "mistral" => {
+            entry["type"] = json!("base");
+            entry["capabilities"] = json!({"completion_chat": true});
+        }
+        "together" => entry["type"] = json!("chat"),
+        _ => {}
+    }
+    entry
+}
+
+fn model_list(request: &Request<'_>) -> Value {
+    let entries = json!([model_entry(request, MODEL)]);
+    match request.provider {
+        // Together's list has nothing around it.
+        "together" => entries,
+        _ => json!({"object": "list", "data": entries}),
+    }
 }
 
 /// The usage of a chat, in the words of the copy that speaks.
@@ -205,12 +222,16 @@ fn embeddings(request: &Request<'_>, model: &str) -> Reply {
         .map(|index| json!({"object": "embedding", "index": index, "embedding": embedding}))
         .collect();
     let input = request.said.input_tokens();
-    Reply::json(&json!({
+    let mut list = json!({
         "object": "list",
         "data": data,
         "model": model,
         "usage": {"prompt_tokens": input, "total_tokens": input},
-    }))
+    });
+    if request.provider == "mistral" {
+        list["id"] = json!("embd-mock");
+    }
+    Reply::json(&list)
 }
 
 fn moderation(request: &Request<'_>, model: &str) -> Reply {

@@ -60,14 +60,25 @@ const DEPLOYMENTS: &[Rule] = &[
 ];
 
 const CLASSIC: &[Rule] = &[
+    Rule::new(POST, "openai/responses/*/cancel", P::Responses),
     Rule::new(POST, "openai/responses/**", P::Responses)
         .json(&OPENAI)
         .reports(Usage),
     Rule::new(ANY, "openai/responses/**", P::Responses),
-    Rule::new(POST, "openai/assistants/**", P::Responses).json(&OPENAI),
+    Rule::new(POST, "openai/assistants", P::Responses).json(&OPENAI),
+    Rule::new(POST, "openai/assistants/**", P::Responses)
+        .json(&OPENAI)
+        .optional(),
     Rule::new(ANY, "openai/assistants/**", P::Responses),
+    Rule::new(POST, "openai/threads/runs", P::Responses)
+        .json(&OPENAI)
+        .reports(Usage),
+    Rule::new(POST, "openai/threads/*/runs", P::Responses)
+        .json(&OPENAI)
+        .reports(Usage),
     Rule::new(POST, "openai/threads/**", P::Responses)
         .json(&OPENAI)
+        .optional()
         .reports(Usage),
     Rule::new(ANY, "openai/threads/**", P::Responses),
     Rule::new(POST, "openai/files", P::Files).upload(&OPENAI),
@@ -103,6 +114,11 @@ const FOUNDRY: &[Rule] = &[
         .json(&OPENAI)
         .reports(Usage)
         .asks_usage(),
+    Rule::new(
+        POST,
+        "api/projects/*/openai/v1/responses/*/cancel",
+        P::Responses,
+    ),
     Rule::new(POST, "api/projects/*/openai/v1/responses/**", P::Responses)
         .json(&OPENAI)
         .reports(Usage),

@@ -63,9 +63,11 @@ const GEMINI_REST: &[Rule] = &[
     Rule::new(READ, "{v}/models/*/operations/**", P::Images),
     Rule::new(READ, "{v}/models/**", P::Models),
     Rule::new(READ, "{v}/tunedModels/**", P::Models),
-    Rule::new(POST, "{v}/tunedModels/**", P::FineTuning).json(&GOOGLE),
+    Rule::new(POST, "{v}/tunedModels/**", P::FineTuning)
+        .json(&GOOGLE)
+        .optional(),
     Rule::new(ANY, "{v}/tunedModels/**", P::FineTuning),
-    Rule::new(POST, "{v}/interactions/**", P::Chat)
+    Rule::new(POST, "{v}/interactions", P::Chat)
         .json(&GOOGLE)
         .reports(Usage),
     Rule::new(ANY, "{v}/interactions/**", P::Chat),
@@ -303,7 +305,7 @@ const VERTEX_REST: &[Rule] = &[
         P::Models,
     ),
     Rule::new(READ, "{v}/projects/*/locations/*/models/**", P::Models),
-    Rule::new(POST, "{v}/projects/*/locations/*/interactions/**", P::Chat)
+    Rule::new(POST, "{v}/projects/*/locations/*/interactions", P::Chat)
         .json(&GOOGLE)
         .reports(Usage),
     Rule::new(ANY, "{v}/projects/*/locations/*/interactions/**", P::Chat),

@@ -57,6 +57,7 @@ pub(crate) const RESPONSES: &[Rule] = &[
     Rule::new(POST, "responses", P::Responses)
         .json(&OPENAI)
         .reports(Usage),
+    Rule::new(POST, "responses/*/cancel", P::Responses),
     Rule::new(POST, "responses/**", P::Responses)
         .json(&OPENAI)
         .reports(Usage),
@@ -65,11 +66,21 @@ pub(crate) const RESPONSES: &[Rule] = &[
 ];
 
 const ASSISTANTS: &[Rule] = &[
-    Rule::new(POST, "assistants/**", P::Responses).json(&OPENAI),
+    Rule::new(POST, "assistants", P::Responses).json(&OPENAI),
+    Rule::new(POST, "assistants/**", P::Responses)
+        .json(&OPENAI)
+        .optional(),
     Rule::new(ANY, "assistants/**", P::Responses),
     // A run without a model takes that of its assistant.
+    Rule::new(POST, "threads/runs", P::Responses)
+        .json(&OPENAI)
+        .reports(Usage),
+    Rule::new(POST, "threads/*/runs", P::Responses)
+        .json(&OPENAI)
+        .reports(Usage),
     Rule::new(POST, "threads/**", P::Responses)
         .json(&OPENAI)
+        .optional()
         .reports(Usage),
     Rule::new(ANY, "threads/**", P::Responses),
 ];
@@ -86,7 +97,11 @@ pub(crate) const IMAGES: &[Rule] = &[
     Rule::new(POST, "images/**", P::Images)
         .form(&OPENAI)
         .reports(Usage),
+    Rule::new(POST, "videos", P::Images)
+        .form(&OPENAI)
+        .reports(Usage),
     Rule::new(POST, "videos/**", P::Images)
+        .optional()
         .form(&OPENAI)
         .reports(Usage),
     Rule::new(ANY, "images/**", P::Images),
@@ -115,7 +130,10 @@ const UPLOADS: &[Rule] = &[
 ];
 
 pub(crate) const BATCHES: &[Rule] = &[
-    // The models are in the file, which was read when it was uploaded.
+    // The models are in the file, which was read when it was uploaded; Together can name one for all of it.
+    Rule::new(POST, "batches", P::Batches)
+        .json(&OPENAI)
+        .optional(),
     Rule::new(ANY, "batches/**", P::Batches),
     // Graders and data sources name models in many places.
     Rule::new(POST, "evals/**", P::Batches)
@@ -138,8 +156,9 @@ pub(crate) const MODELS: &[Rule] = &[
     Rule::new("DELETE", "models/{id}", P::FineTuning),
 ];
 
-pub(crate) const MODERATION: &[Rule] =
-    &[Rule::new(POST, "moderations", P::Moderation).json(&OPENAI)];
+pub(crate) const MODERATION: &[Rule] = &[Rule::new(POST, "moderations", P::Moderation)
+    .json(&OPENAI)
+    .optional()];
 
 pub(crate) const REALTIME: &[Rule] = &[Rule::new(READ, "realtime", P::Realtime)
     .query("model", &OPENAI_FRAME)

@@ -42,7 +42,7 @@ const MISTRAL_OWN: &[Rule] = &[
     post("chat/moderations", P::Moderation),
     post("classifications", P::Moderation),
     post("chat/classifications", P::Moderation),
-    Rule::new(POST, "batch/jobs/**", P::Batches).json(&OPENAI),
+    Rule::new(POST, "batch/jobs", P::Batches).json(&OPENAI),
     Rule::new(ANY, "batch/jobs/**", P::Batches),
     Rule::new(ANY, "libraries/**", P::Files),
 ];
@@ -75,9 +75,11 @@ const COHERE_V1: &[Rule] = &[
     cohere("detokenize", P::Chat),
     cohere("classify", P::Moderation),
     cohere("embed-jobs", P::Batches),
-    cohere("embed-jobs/*/cancel", P::Batches),
+    Rule::new(POST, "embed-jobs/*/cancel", P::Batches),
     Rule::new(READ, "embed-jobs/**", P::Batches),
     Rule::new(ANY, "datasets/**", P::Files),
+    // Names what it begins with in a place of its own.
+    Rule::new(POST, "finetuning/**", P::FineTuning).unseen(),
     Rule::new(ANY, "finetuning/**", P::FineTuning),
     Rule::new(READ, "models/**", P::Models),
     Rule::new(POST, "check-api-key", P::Models),

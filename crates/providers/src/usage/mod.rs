@@ -12,6 +12,7 @@
 
 mod count;
 mod event_stream;
+mod facts;
 mod field;
 mod read;
 mod skim;

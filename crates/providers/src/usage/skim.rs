@@ -3,89 +3,14 @@
 //! It does not validate. Broken JSON gives no facts, or wrong ones about a document that nobody can read anyway; it never panics, never
 //! looks at a byte twice, and gives the same facts however the bytes are cut.
 
+use super::facts::Facts;
 use super::field::{Field, Key};
 use crate::Shape;
 
 /// How deep paths are known; the longest that means anything is 5, in an array.
 const PATH_MAX: usize = 8;
-/// Values kept of one document. An honest one has five.
-const FOUND_MAX: usize = 16;
-/// Bytes for which room is made at first: a model's name, a report, the beginning of the choices.
-const RAW_USUAL: usize = 512;
 /// A length that no name with a meaning has.
 const NAME_TOO_LONG: usize = Key::LEN_MAX + 1;
-/// Bytes kept of one document: one of Bedrock's inner events, and the rest.
-const RAW_MAX: usize = 72 * 1024;
-
-/// What a document said.
-#[derive(Default)]
-pub(super) struct Facts {
-    /// The kept values, one after the other.
-    raw: Vec<u8>,
-    found: Vec<(Field, std::ops::Range<usize>)>,
-    /// Values too long to keep: a bit for each field.
-    long: u16,
-    /// Bytes of the model's text, decoded to within an escape.
-    pub(super) text: u64,
-    /// The model said why it stopped.
-    pub(super) finished: bool,
-    /// Bare counts, added up.
-    pub(super) input: Option<u64>,
-    pub(super) output: Option<u64>,
-}
-
-impl Facts {
-    /// The kept values in the order in which they came.
-    pub(super) fn found(&self) -> impl Iterator<Item = (Field, &[u8])> {
-        self.found
-            .iter()
-            .map(|(field, range)| (*field, &self.raw[range.clone()]))
-    }
-
-    /// The last value of this kind.
-    pub(super) fn last(&self, field: Field) -> Option<&[u8]> {
-        let (_, range) = self.found.iter().rfind(|(found, _)| *found == field)?;
-        Some(&self.raw[range.clone()])
-    }
-
-    /// Whether a value was too long to keep.
-    pub(super) fn was_long(&self, field: Field) -> bool {
-        self.long & field.bit() != 0
-    }
-
-    fn clear(&mut self) {
-        self.raw.clear();
-        self.found.clear();
-        self.long = 0;
-        self.text = 0;
-        self.finished = false;
-        self.input = None;
-        self.output = None;
-    }
-
-    fn keep(&mut self, field: Field, from: usize) {
-        let value = &self.raw[from..];
-        match field {
-            Field::Input | Field::Output => {
-                let count = std::str::from_utf8(value)
-                    .ok()
-                    .and_then(|digits| digits.parse().ok());
-                let sum = if field == Field::Input {
-                    &mut self.input
-                } else {
-                    &mut self.output
-                };
-                *sum = match (*sum, count) {
-                    (Some(sum), Some(count)) => Some(u64::saturating_add(sum, count)),
-                    (sum, count) => sum.or(count),
-                };
-                self.raw.truncate(from);
-            }
-            _ if self.found.len() < FOUND_MAX => self.found.push((field, from..self.raw.len())),
-            _ => self.raw.truncate(from),
-        }
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum State {
@@ -378,7 +303,7 @@ impl Skim {
             *from = at;
             self.capture = Some(Capture {
                 field,
-                from: self.facts.raw.len(),
+                from: self.facts.end(),
                 depth: self.depth,
                 bare,
             });
@@ -403,17 +328,10 @@ impl Skim {
 
     /// Copies more of the current capture, or gives it up when it is too long.
     fn copy(&mut self, value: &[u8]) {
-        let Some(capture) = &self.capture else { return };
-        let all = self.facts.raw.len() + value.len();
-        if all - capture.from <= capture.field.len_max() && all <= RAW_MAX {
-            if self.facts.raw.capacity() == 0 {
-                self.facts.raw.reserve(RAW_USUAL);
-            }
-            self.facts.raw.extend_from_slice(value);
-            return;
+        if let Some(capture) = &self.capture
+            && !self.facts.append(capture.field, capture.from, value)
+        {
+            self.capture = None;
         }
-        self.facts.raw.truncate(capture.from);
-        self.facts.long |= capture.field.bit();
-        self.capture = None;
     }
 }

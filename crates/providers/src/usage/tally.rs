@@ -3,8 +3,8 @@
 //! Each API has its own way of counting on: OpenAI and Google repeat the whole report and the last one stands; Anthropic's counts are
 //! cumulative, in parts, and the higher one stands; the responses of a session are added up. Nothing is ever taken from two of these ways.
 
+use super::facts::Facts;
 use super::field::Field;
-use super::skim::Facts;
 use super::{Metered, Usage, estimate_tokens, read};
 use crate::Shape;
 

@@ -31,7 +31,7 @@ struct Report<'a> {
     prompt_audio_seconds: Count,
     /// DeepSeek; with the misses it makes up `prompt_tokens`.
     prompt_cache_hit_tokens: Count,
-    /// Perplexity, outside of `completion_tokens`.
+    /// Perplexity.
     reasoning_tokens: Count,
     num_search_queries: Count,
     /// OpenRouter: a number; Perplexity: an object.
@@ -103,10 +103,9 @@ pub(super) fn read(report: &[u8]) -> Option<Usage> {
         .or(report.num_cached_tokens.0)
         .or(report.prompt_cache_hit_tokens.0);
     let cache_write = input.cache_write_tokens.0;
-    let apart = report.reasoning_tokens.0;
-    let inside = output.reasoning_tokens.0;
+    let reasoning = output.reasoning_tokens.0.or(report.reasoning_tokens.0);
     let total = report.total_tokens.0;
-    let missing = apart.or_else(|| inside.filter(|r| is_apart(all_input, completion, *r, total)));
+    let missing = reasoning.filter(|count| is_apart(all_input, completion, *count, total));
     Some(Usage {
         input: without(all_input, sum(cache_read, cache_write)),
         output: sum(completion, missing),
@@ -115,7 +114,7 @@ pub(super) fn read(report: &[u8]) -> Option<Usage> {
         cache_write_long: input
             .cache_write_tokens_details
             .and_then(|kept| kept.ttl_12h_tokens.0),
-        reasoning: inside.or(apart),
+        reasoning,
         total,
         audio_input: input.audio_tokens.0,
         audio_output: output.audio_tokens.0,
@@ -128,7 +127,7 @@ pub(super) fn read(report: &[u8]) -> Option<Usage> {
     })
 }
 
-/// Whether `reasoning` is not counted in `completion` (xAI's chat, some gateways): the total includes it on its own, or it is the larger.
+/// Whether `reasoning` is not counted in `completion` (xAI's chat, Perplexity's research, some gateways): the total includes it on its own, or it is the larger.
 fn is_apart(
     input: Option<u64>,
     completion: Option<u64>,
