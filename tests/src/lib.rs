@@ -13,6 +13,7 @@ pub mod fixture;
 pub mod http;
 pub mod metered;
 pub mod process;
+pub mod plain_tls;
 pub mod raw;
 pub mod scene;
 pub mod sdk;

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use tests::raw::{connect, exchange};
+use tests::plain_tls::{connect, exchange};
 use tests::upstream::{Mode, Options, Provider, Tokens, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tests::fixture;
+use ::tests::fixture;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -198,7 +198,7 @@ async fn one(from: From, count: usize) -> anyhow::Result<(f64, Vec<f32>)> {
             let tls = TlsConnector::from(Arc::clone(config))
                 .connect(name, tcp)
                 .await?;
-            let key = fixture::key(tests::upstream::Provider::OpenAi);
+            let key = fixture::key(::tests::upstream::Provider::OpenAi);
             (Box::new(tls), events::request(&host, "", key, count))
         }
     };
