@@ -69,12 +69,7 @@ async fn a_location_that_carries_the_key_arrives_without_it() {
 async fn a_header_whose_name_is_the_key_does_not_arrive() {
     let scene = Scene::start().await;
     let key = scene.key.clone();
-    for name in [
-        key.clone(),
-        format!("x-{key}"),
-        key.to_ascii_lowercase(),
-        hex::encode(&key),
-    ] {
+    for name in [key.clone(), format!("x-{key}"), hex::encode(&key)] {
         scene
             .upstream
             .answers(answer("200 OK", &format!("{name}: 1\r\n"), "{}"));
