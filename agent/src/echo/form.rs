@@ -228,8 +228,6 @@ pub(super) struct Base64<'k> {
     /// Bits in the first character that belong to what stands before the key.
     lead: usize,
     symbols: usize,
-    /// The first sextet, which decides at most places.
-    first: (u8, u8),
 }
 
 impl<'k> Base64<'k> {
@@ -237,14 +235,11 @@ impl<'k> Base64<'k> {
     pub(super) const LEADS: [usize; 3] = [0, 2, 4];
 
     pub(super) fn new(key: &'k [u8], lead: usize) -> Self {
-        let mut form = Self {
+        Self {
             key,
             lead,
             symbols: (8 * key.len() + lead).div_ceil(6),
-            first: (0, 0),
-        };
-        form.first = form.sextet(0);
-        form
+        }
     }
 
     /// The bits of the key in character `symbol`, and which bits these are.
@@ -279,16 +274,12 @@ impl Anchored for Base64<'_> {
 
 impl Form for Base64<'_> {
     fn at(&self, text: &[u8], start: usize) -> Step {
-        let mut expected = self.first;
         for symbol in 0..self.symbols {
-            if symbol > 0 {
-                expected = self.sextet(symbol);
-            }
-            let (bits, known) = expected;
             let Some(&byte) = text.get(start + symbol) else {
                 return Step::Cut(symbol * 6 / 8);
             };
             let value = SEXTETS[usize::from(byte)];
+            let (bits, known) = self.sextet(symbol);
             if value == NOT_BASE64 || value & known != bits & known {
                 return Step::No;
             }

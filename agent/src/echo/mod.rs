@@ -59,8 +59,12 @@ impl Guard {
         let mut rest = piece;
         if !self.tail.bytes().is_empty() {
             // No hit goes across a byte that it cannot contain: what follows that is read where it is.
-            let breaks = piece.iter().position(|&byte| !needle.can_contain(byte));
-            let (joined, end) = breaks.map_or((piece.len(), End::Open), |at| (at, End::Broken));
+            let joined = needle.goes_on(piece);
+            let end = if joined < piece.len() {
+                End::Broken
+            } else {
+                End::Open
+            };
             self.tail.extend(&piece[..joined]);
             self.release(&needle, end, out);
             rest = &piece[joined..];

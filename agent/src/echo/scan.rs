@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr2, memchr3, memmem};
+use memchr::{memchr, memchr2, memchr3, memmem};
 
 use super::alphabet::Signs;
 use super::form::{Anchored, Base64, Form, Hex, Raw, Step, Text};
@@ -14,6 +14,9 @@ const KEY_MIN: usize = 8;
 /// A piece of the key this long that is followed by nothing counts as the key. It is longer than the public beginnings of keys
 /// (`sk-ant-api03-` has 13 characters), so that it is no coincidence; of a short key, half.
 const FRAGMENT: usize = 20;
+
+/// By then, every form but of the strangest keys has a character that can be looked for.
+const CERTAIN_MAX: usize = 3;
 
 /// Below this, building a searcher costs more than it saves.
 const SEARCHER_MIN: usize = 64;
@@ -76,8 +79,19 @@ impl<'k> Needle<'k> {
         Some(Self { key, signs })
     }
 
-    /// Whether a form of the key can go on with `byte`.
-    pub(super) fn can_contain(&self, byte: u8) -> bool {
+    /// How much of `text` a form of the key can go on with.
+    pub(super) fn goes_on(&self, text: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            at = self.signs.run_end(text, at);
+            match text.get(at) {
+                Some(&byte) if mask::has(byte) => at += 1,
+                _ => return at,
+            }
+        }
+    }
+
+    fn can_contain(&self, byte: u8) -> bool {
         self.signs.has(byte) || mask::has(byte)
     }
 
@@ -140,26 +154,29 @@ impl<'k> Needle<'k> {
     /// Finds copies of which the text has only the beginning.
     fn find_begun(&self, text: &[u8], end: End, found: &mut Found) {
         let length = self.key.len();
-        let first = self.signs.last_run(text, Text::UNIT_MAX * length);
-        // A form whose beginning needs more than `most` bytes would be whole.
-        let within = |most: usize| first.max(text.len().saturating_sub(most))..text.len();
         let mut begun = Begun {
             text,
             end,
             found,
             fragment: FRAGMENT.min(length / 2),
         };
-        begun.earliest(&Raw(self.key), within(length - 1));
-        let escaped = self.escaped(end);
+        let first = self.signs.last_run(text, 2 * length);
+        begun.anchored(&Raw(self.key), first);
+        for lead in Base64::LEADS {
+            begun.anchored(&Base64::new(self.key, lead), first);
+        }
+        begun.anchored(&Hex(self.key), first);
+
+        let most = Text::UNIT_MAX * length;
+        let near = &text[text.len().saturating_sub(most)..];
+        if memchr2(b'%', b'\\', near).is_none() {
+            return;
+        }
+        let (escaped, first) = (self.escaped(end), self.signs.last_run(text, most));
         let mut done = false;
         self.each_escaped(&text[first..], |at| {
             done = done || begun.at(&escaped, first + at);
         });
-        for lead in Base64::LEADS {
-            let form = Base64::new(self.key, lead);
-            begun.earliest(&form, within(form.length() - 1));
-        }
-        begun.earliest(&Hex(self.key), within(2 * length - 1));
     }
 }
 
@@ -173,9 +190,26 @@ struct Begun<'a> {
 }
 
 impl Begun<'_> {
-    /// The earliest copy is the longest.
-    fn earliest(&mut self, form: &impl Form, mut starts: Range<usize>) {
-        starts.any(|start| self.at(form, start));
+    /// The earliest copy is the longest. Before `first` there is none.
+    fn anchored(&mut self, form: &impl Anchored, first: usize) {
+        let length = self.text.len();
+        let mut from = first.max(length.saturating_sub(form.length() - 1));
+        let certain = |place| form.certain(place).map(|char| (place, char));
+        if let Some((place, char)) = (0..CERTAIN_MAX).find_map(certain) {
+            while let Some(at) = self
+                .text
+                .get(from + place..)
+                .and_then(|text| memchr(char, text))
+            {
+                if self.at(form, from + at) {
+                    return;
+                }
+                from += at + 1;
+            }
+            // What is too short to have that character.
+            from = from.max(length.saturating_sub(place));
+        }
+        (from..length).any(|start| self.at(form, start));
     }
 
     fn at(&mut self, form: &impl Form, start: usize) -> bool {

@@ -89,7 +89,8 @@ proptest! {
 
     #[test]
     fn text_without_the_key_is_not_changed(key in a_key(), text in vec(prose(), 1..5), number in 0..7_u8, at: Index) {
-        let other = encode(&changed(&key, at.index(key.len())), number, 0x5555);
+        // Not the first byte, which an escape of another one can end with: `%71a` has `1a` in it.
+        let other = encode(&changed(&key, 1 + at.index(key.len() - 1)), number, 0x5555);
         let text = [text.concat(), other, text.concat()].concat();
         let (out, hits) = however_cut(&key, &text);
         prop_assert_eq!(out, text);
