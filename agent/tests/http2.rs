@@ -102,6 +102,9 @@ async fn a_request_leaves_as_http_1_with_the_key_and_the_answer_comes_back() {
     );
 }
 
+/// What it is, its fields, its body.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Option<&'a [u8]>);
+
 /// Sends one raw stream, with a body or without, and says what became of it.
 async fn knock(agent: &Running, fields: Fields<'_>, content: Option<&[u8]>) -> Fate {
     let mut raw = RawH2::connect(agent.addr).await;
@@ -157,7 +160,7 @@ async fn what_must_not_pass_is_refused_and_its_neighbour_passes() {
             .collect::<Vec<_>>()
     };
     #[rustfmt::skip]
-    let passes: Vec<(&str, Vec<(&str, &str)>, Option<&[u8]>)> = vec![
+    let passes: Vec<Case<'_>> = vec![
         ("plain", PLAIN.to_vec(), None),
         ("te trailers", with(&PLAIN, &[("te", "trailers")]), None),
         ("host agrees", with(&PLAIN, &[("host", "LocalHost:4100")]), None),
@@ -176,7 +179,7 @@ async fn what_must_not_pass_is_refused_and_its_neighbour_passes() {
     }
     let before = upstream.wire.lock().unwrap().len();
     #[rustfmt::skip]
-    let refused: Vec<(&str, Vec<(&str, &str)>, Option<&[u8]>)> = vec![
+    let refused: Vec<Case<'_>> = vec![
         ("connection", with(&PLAIN, &[("connection", "close")]), None),
         ("transfer-encoding", with(&UPLOAD, &[("transfer-encoding", "chunked")]), Some(b"0\r\n\r\n")),
         ("upgrade", with(&PLAIN, &[("upgrade", "websocket")]), None),

@@ -58,12 +58,6 @@ impl Scheme {
     }
 }
 
-/// What a connection begins with.
-enum Opening {
-    Head(RequestHead),
-    Http2,
-}
-
 /// Why no head came.
 enum NoHead {
     /// The connection ended, was idle for too long, or is drained.
@@ -119,15 +113,12 @@ impl Connection {
         };
         loop {
             let head = match self.read_head(&mut client, preface).await {
-                Ok(Opening::Head(head)) => head,
-                Ok(Opening::Http2) => return Some((client.stream, client.buffer)),
+                Ok(Some(head)) => head,
+                Ok(None) => return Some((client.stream, client.buffer)),
                 Err(NoHead::Quiet) => return None,
                 Err(NoHead::Refused(refusal)) => {
                     self.shared.metrics.rejected_head(refusal.code.name());
-                    let refused = Refused {
-                        refusal,
-                        api: None,
-                    };
+                    let refused = Refused { refusal, api: None };
                     self.refuse(&mut client, refused, &self.ids.next(), true)
                         .await;
                     return None;
@@ -152,20 +143,24 @@ impl Connection {
         }
     }
 
-    /// The next head; or, if the connection begins with `preface` (not empty), that.
-    async fn read_head(&self, client: &mut Client, preface: &[u8]) -> Result<Opening, NoHead> {
+    /// The next head; nothing if the connection begins with `preface` (unless that is empty), which stays in the buffer.
+    async fn read_head(
+        &self,
+        client: &mut Client,
+        preface: &[u8],
+    ) -> Result<Option<RequestHead>, NoHead> {
         let mut parsed = 0;
         let mut deadline = (!client.buffer.is_empty()).then(|| Instant::now() + HEAD_TIMEOUT);
         loop {
             if !preface.is_empty() && client.buffer.starts_with(preface) {
-                return Ok(Opening::Http2);
+                return Ok(None);
             }
             if !preface.starts_with(&client.buffer) {
                 match RequestHead::parse(&client.buffer, parsed) {
                     Err(reject) => return Err(NoHead::Refused(reject.into())),
                     Ok(Some((head, length))) => {
                         client.buffer.advance(length);
-                        return Ok(Opening::Head(head));
+                        return Ok(Some(head));
                     }
                     Ok(None) => parsed = client.buffer.len(),
                 }

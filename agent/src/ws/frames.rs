@@ -63,7 +63,7 @@ impl<'a> Frames<'a> {
 }
 
 impl Hooks for Frames<'_> {
-    fn from_app(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    fn app_says(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
         let found = providers::inspect_frame(self.api, &self.call, message)?;
         let allows = |need: &Permission| self.terms.allows_endpoint(*need);
         if !found.needs.iter().all(allows) {
@@ -89,7 +89,7 @@ impl Hooks for Frames<'_> {
         Ok((!edits.is_empty()).then(|| providers::apply(message, &edits)))
     }
 
-    fn from_upstream(&mut self, message: &mut [u8]) -> Result<(), Refusal> {
+    fn upstream_says(&mut self, message: &mut [u8]) -> Result<(), Refusal> {
         self.meter.document(message);
         self.sieve.mask(message);
         Ok(())
@@ -215,7 +215,7 @@ mod tests {
         ];
         for (provider, path, message, expected) in cases {
             let mut frames = frames(provider, path, &NO_ALIASES, &lease);
-            assert_eq!(frames.from_app(message.as_bytes()), expected, "{message}");
+            assert_eq!(frames.app_says(message.as_bytes()), expected, "{message}");
         }
         let mut frames = frames("openai", RESPONSES, &NO_ALIASES, &lease);
         for (message, passes) in [
@@ -230,7 +230,7 @@ mod tests {
             ("good", false),
         ] {
             assert_eq!(
-                frames.from_app(message.as_bytes()).is_ok(),
+                frames.app_says(message.as_bytes()).is_ok(),
                 passes,
                 "{message}"
             );
@@ -245,12 +245,12 @@ mod tests {
         let aliases = alias("real");
         let mut known = frames("openai", RESPONSES, &aliases, &lease);
         assert_eq!(
-            known.from_app(message).unwrap().unwrap(),
+            known.app_says(message).unwrap().unwrap(),
             br#"{"type":"response.create","model":"real"}"#
         );
         let aliases = alias("other");
         let mut other = frames("openai", RESPONSES, &aliases, &lease);
-        assert_eq!(other.from_app(message), Err(MODEL));
+        assert_eq!(other.app_says(message), Err(MODEL));
     }
 
     #[tokio::test]
@@ -259,7 +259,7 @@ mod tests {
         let mut frames = frames("openai", RESPONSES, &NO_ALIASES, &lease);
         for _ in 0..2 {
             let mut message = br#"{"type":"response.completed","response":{"usage":{"input_tokens":5,"output_tokens":3,"total_tokens":8}}}"#.to_vec();
-            frames.from_upstream(&mut message).unwrap();
+            frames.upstream_says(&mut message).unwrap();
         }
         let event = frames.event(&MODEL).unwrap();
         let event: serde_json::Value = serde_json::from_str(&event).unwrap();

@@ -68,13 +68,13 @@ pub trait Hooks: Send {
     ///
     /// # Errors
     /// It must not go on: the socket is closed with this.
-    fn from_app(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Refusal>;
+    fn app_says(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Refusal>;
 
     /// A message of the provider, text or binary, before the app gets it: read, and masked in place. Text must stay UTF-8.
     ///
     /// # Errors
     /// The app must not get it: the socket is closed with this.
-    fn from_upstream(&mut self, message: &mut [u8]) -> Result<(), Refusal>;
+    fn upstream_says(&mut self, message: &mut [u8]) -> Result<(), Refusal>;
 
     /// The reason that the provider gives for closing, masked in place.
     fn close_reason(&mut self, reason: &mut [u8]);
@@ -209,7 +209,7 @@ where
             None => return Stop::AppGone,
         };
         touch(moved);
-        let judged = |bytes: &[u8]| lock(hooks).from_app(bytes);
+        let judged = |bytes: &[u8]| lock(hooks).app_says(bytes);
         let message = match message {
             Message::Text(text) => match judged(text.as_bytes()) {
                 Ok(None) => Message::Text(text),
@@ -257,7 +257,7 @@ where
         touch(moved);
         let masked = |bytes: Bytes| {
             let mut bytes = editable(bytes);
-            lock(hooks).from_upstream(&mut bytes)?;
+            lock(hooks).upstream_says(&mut bytes)?;
             Ok::<Bytes, Refusal>(bytes.freeze())
         };
         let message = match message {

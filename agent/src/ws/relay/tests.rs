@@ -21,7 +21,7 @@ struct Scripted {
 }
 
 impl Hooks for Scripted {
-    fn from_app(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    fn app_says(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
         let text = String::from_utf8_lossy(message).into_owned();
         self.seen.push(text.chars().take(20).collect());
         match text.as_str() {
@@ -31,7 +31,7 @@ impl Hooks for Scripted {
         }
     }
 
-    fn from_upstream(&mut self, message: &mut [u8]) -> Result<(), Refusal> {
+    fn upstream_says(&mut self, message: &mut [u8]) -> Result<(), Refusal> {
         self.close_reason(message);
         if message.starts_with(b"poison") {
             return Err(Refusal::new(Code::EchoBlocked, "poison"));
