@@ -44,8 +44,7 @@ fn main() -> ExitCode {
     if let Err(error) = secret::process::forbid_dumps() {
         return fail(&anyhow::Error::from(error), 1);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(4)
         .enable_all()
         .build();

@@ -1,40 +1,46 @@
-//! Header fields of one head: a copy of the bytes and where names and values lie in it.
+//! Header fields of one head: a copy of names and values, and where each lies in it.
 
 use std::ops::Range;
 
 /// Ordered header fields. Names are compared without regard to case.
 #[derive(Clone, Default)]
 pub struct Fields {
-    bytes: Vec<u8>,
+    names: String,
+    values: Vec<u8>,
+    /// Where each field's name and value are.
     spans: Vec<(Range<usize>, Range<usize>)>,
 }
 
 impl Fields {
     /// Copies what `httparse` found.
     pub fn copy(headers: &[httparse::Header<'_>]) -> Self {
-        let size = headers.iter().map(|h| h.name.len() + h.value.len()).sum();
+        let (mut names, mut values) = (0, 0);
+        for header in headers {
+            names += header.name.len();
+            values += header.value.len();
+        }
         let mut fields = Self {
-            bytes: Vec::with_capacity(size),
+            names: String::with_capacity(names),
+            values: Vec::with_capacity(values),
             spans: Vec::with_capacity(headers.len()),
         };
         for header in headers {
-            let start = fields.bytes.len();
-            fields.bytes.extend_from_slice(header.name.as_bytes());
-            let middle = fields.bytes.len();
-            fields.bytes.extend_from_slice(trim(header.value));
+            let (name, value) = (fields.names.len(), fields.values.len());
+            fields.names.push_str(header.name);
+            fields.values.extend_from_slice(trim(header.value));
             fields
                 .spans
-                .push((start..middle, middle..fields.bytes.len()));
+                .push((name..fields.names.len(), value..fields.values.len()));
         }
         fields
     }
 
     /// Every field in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.spans.iter().map(|(name, value)| {
-            let name = std::str::from_utf8(&self.bytes[name.clone()]).unwrap_or_default();
-            (name, &self.bytes[value.clone()])
-        })
+        let part = |(name, value): &(Range<usize>, Range<usize>)| {
+            (&self.names[name.clone()], &self.values[value.clone()])
+        };
+        self.spans.iter().map(part)
     }
 
     /// Values of every field of this name.

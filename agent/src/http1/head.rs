@@ -26,11 +26,14 @@ pub enum Framing {
 
 /// Finds the end of a head in `bytes`, of which the first `seen` are known not to contain it. `Some(n)`: the head is `bytes[..n]`.
 ///
-/// Every line must end in CR LF and hold no other control character than a tab: a bare CR or LF is where two parsers begin to disagree about
+/// Every line must end in CR LF, go on in no second line, and hold no other control character than a tab: a bare CR or LF is where two parsers begin to disagree about
 /// what is a header. Checked as bytes arrive, so that such a head is refused at once and not when its time is up.
 pub fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Reject> {
-    // A CR at the very end was accepted on trust last time; its LF must come now.
-    for at in seen.saturating_sub(1)..bytes.len() {
+    // A CR at the very end was accepted on trust last time, and so was what follows an LF there.
+    let mut at = seen.saturating_sub(1);
+    while let Some(passed) = bytes[at..].iter().position(|byte| is_control(*byte)) {
+        at += passed;
+        let next = bytes.get(at + 1);
         match bytes[at] {
             b'\n' if at == 0 || bytes[at - 1] != b'\r' => {
                 return Err(Reject::Bad("a line ends without CR LF"));
@@ -42,14 +45,17 @@ pub fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Reject> {
                     Err(Reject::TooLarge)
                 };
             }
-            b'\n' | b'\t' => {}
-            b'\r' if bytes.get(at + 1).is_some_and(|next| *next != b'\n') => {
+            // obs-fold, which parsers join, drop or take for a header of its own.
+            b'\n' if matches!(next, Some(b' ' | b'\t')) => {
+                return Err(Reject::Bad("a header is folded over two lines"));
+            }
+            b'\r' if next.is_some_and(|next| *next != b'\n') => {
                 return Err(Reject::Bad("a CR stands alone"));
             }
-            b'\r' => {}
-            0..=0x1f | 0x7f => return Err(Reject::Bad("the head contains a control character")),
-            _ => {}
+            b'\n' | b'\t' | b'\r' => {}
+            _ => return Err(Reject::Bad("the head contains a control character")),
         }
+        at += 1;
     }
     if bytes.len() >= HEAD_MAX_BYTES {
         Err(Reject::TooLarge)
@@ -58,16 +64,9 @@ pub fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Reject> {
     }
 }
 
-/// Refuses a header continued on a second line (obs-fold), which parsers join, drop or take for a header of its own.
-pub fn refuse_folds(head: &[u8]) -> Result<(), Reject> {
-    let folded = head
-        .windows(3)
-        .any(|part| part[..2] == *b"\r\n" && matches!(part[2], b' ' | b'\t'));
-    if folded {
-        Err(Reject::Bad("a header is folded over two lines"))
-    } else {
-        Ok(())
-    }
+/// What may stand in a head only as a line's end or a tab: all else is passed over at once.
+fn is_control(byte: u8) -> bool {
+    byte < 0x20 || byte == 0x7f
 }
 
 /// `Content-Length` and `Transfer-Encoding`, read so that no other parser can read them differently: at most one of the two, once, with

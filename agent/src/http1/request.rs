@@ -1,6 +1,8 @@
 //! The gate: a request head is parsed once, strictly, into a value that cannot be ambiguous.
 
-use super::head::{find_end, framing, refuse_folds};
+use std::mem::MaybeUninit;
+
+use super::head::{find_end, framing};
 use super::{Fields, Framing, HEADERS_MAX, Reject, Upgrade, fields, target};
 
 /// A request head that passed the gate.
@@ -40,10 +42,9 @@ impl RequestHead {
             return Ok(None);
         };
         let head = &bytes[..end];
-        refuse_folds(head)?;
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(head) {
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(head, &mut headers) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(Reject::Bad("the head is incomplete")),
             Err(httparse::Error::TooManyHeaders) => return Err(Reject::TooLarge),

@@ -1,5 +1,7 @@
 //! An upstream's response head, read as strictly as a request's, and what of it the app gets.
 
+use std::mem::MaybeUninit;
+
 use super::head::{find_end, framing};
 use super::{Fields, Framing, HEADERS_MAX, Reject, fields};
 
@@ -22,9 +24,14 @@ impl ResponseHead {
         let Some(end) = find_end(bytes, seen)? else {
             return Ok(None);
         };
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut response = httparse::Response::new(&mut headers);
-        match response.parse(&bytes[..end]) {
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        match parser.parse_response_with_uninit_headers(
+            &mut response,
+            &bytes[..end],
+            &mut headers,
+        ) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(Reject::Bad("the head is incomplete")),
             Err(httparse::Error::TooManyHeaders) => return Err(Reject::TooLarge),

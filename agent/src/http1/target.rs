@@ -86,6 +86,9 @@ fn hex(digit: Option<u8>) -> Option<u8> {
 
 /// The query without parameters that could carry a credential, compared after percent-decoding. Kept parameters keep their bytes.
 pub fn without_credentials(query: &str) -> String {
+    if query.is_empty() {
+        return String::new();
+    }
     let kept: Vec<&str> = query
         .split('&')
         // Some servers also split at `;`: a parameter with a credential behind one goes as a whole.
