@@ -49,12 +49,12 @@ pub async fn answer(client: &mut Client, route: &Route, asked: Asked<'_>) -> End
     let keep_alive = head.keep_alive && !closing && !answer.cut;
     let (encoder, framing) = match answer.pieces.as_slice() {
         [] => (Encoder::Plain, "content-length: 0\r\n".to_owned()),
-        [one] if !answer.cut => (
-            Encoder::Plain,
-            format!("content-length: {}\r\n", one.len()),
-        ),
+        [one] if !answer.cut => (Encoder::Plain, format!("content-length: {}\r\n", one.len())),
         _ if head.is_http10 => (Encoder::Plain, String::new()),
-        _ => (Encoder::Chunked, "transfer-encoding: chunked\r\n".to_owned()),
+        _ => (
+            Encoder::Chunked,
+            "transfer-encoding: chunked\r\n".to_owned(),
+        ),
     };
     let keep_alive = keep_alive && !(framing.is_empty());
     let mut text = String::with_capacity(512);

@@ -6,11 +6,11 @@
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use providers::{Api, Permission, UpstreamFault};
+use providers::{Api, Family, Permission, UpstreamFault};
 use tokio::time::Instant;
 
 use crate::body::{self, Spool, Unread, Whole};
-use crate::http1::{Framing, RequestHead};
+use crate::http1::{Framing, RequestHead, target};
 use crate::inject::Outgoing;
 use crate::keys::Lease;
 use crate::metrics::{Metrics, Outcome};
@@ -182,10 +182,17 @@ impl Shared {
                 "requests from web pages are not served",
             ));
         }
-        routes.find(&head.path).ok_or(Refusal::new(
+        let (route, path) = routes.find(&head.path).ok_or(Refusal::new(
             Code::BadRequest,
             "no such route; the base URL is http://ADDRESS/PROVIDER, with a provider from agent.toml",
-        ))
+        ))?;
+        if target::has_encoded_slash(path) && route.api.family() != Family::Bedrock {
+            return Err(Refusal::new(
+                Code::BadRequest,
+                "the path percent-encodes a slash",
+            ));
+        }
+        Ok((route, path))
     }
 }
 

@@ -30,8 +30,8 @@ pub struct Ask {
     query: Option<String>,
     edits: Vec<Edit>,
     drops_usage: bool,
-    /// Models may be used that nobody can see here.
-    unseen: bool,
+    /// A model will be used that cannot be seen here, or that the provider chooses.
+    unchecked: bool,
 }
 
 /// That the terms of a key allow one request; all that is sent of it besides the app's own fields. Given by [`Ask::grant`] alone.
@@ -96,7 +96,7 @@ impl Ask {
         let (call, permission) = Self::call(api, head, path)?;
         let inspected = match body {
             Some(body) if !body.bytes().is_empty() => {
-                let content_type = head.fields.first("content-type").unwrap_or_default();
+                let content_type = readable(head)?;
                 let content_type = std::str::from_utf8(content_type).unwrap_or_default();
                 providers::inspect(api, &call, content_type, body.bytes())?
             }
@@ -111,7 +111,7 @@ impl Ask {
             query: None,
             edits: Vec::new(),
             drops_usage: inspected.usage_edit.is_some(),
-            unseen: inspected.unseen,
+            unchecked: inspected.unseen || inspected.unnamed,
             call,
         };
         ask.place_models(aliases, &inspected, &head.query)?;
@@ -176,8 +176,7 @@ impl Ask {
             return Err(MCP);
         }
         if !terms.allows_every_model() {
-            let expected = !matches!(self.call.model, ModelPlace::Nowhere | ModelPlace::Frame);
-            if self.unseen || (expected && self.models.is_empty()) {
+            if self.unchecked {
                 return Err(NO_MODEL);
             }
             if !self.models.iter().all(|model| terms.allows_model(model)) {
@@ -209,6 +208,26 @@ impl Ask {
     pub fn body(&self, body: &Whole) -> Whole {
         body.edited(&self.edits)
     }
+}
+
+/// The content type of a body that is to be read here: one, and of a body that is not compressed.
+fn readable(head: &RequestHead) -> Result<&[u8], Refusal> {
+    let mut types = head.fields.all("content-type");
+    let content_type = types.next().unwrap_or_default();
+    if types.next().is_some() {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "there is more than one Content-Type",
+        ));
+    }
+    let mut codings = head.fields.all("content-encoding");
+    if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "the request body is compressed, and this endpoint's must be read before it is sent on; send it as it is",
+        ));
+    }
+    Ok(content_type)
 }
 
 impl Grant {

@@ -69,8 +69,13 @@ async fn call(route: &Arc<Route>, target: &Target) -> Result<String, String> {
         .await
         .map_err(|refusal| refusal.to_string())?;
     let version = lease.version;
-    let grant = Grant::for_probe(route.api, &head.path, &lease.terms, upstream.origin().host())
-        .map_err(|refusal| refusal.to_string())?;
+    let grant = Grant::for_probe(
+        route.api,
+        &head.path,
+        &lease.terms,
+        upstream.origin().host(),
+    )
+    .map_err(|refusal| refusal.to_string())?;
     let bound = upstream
         .bind(&wanted.provider, lease)
         .map_err(|refusal| refusal.to_string())?;
@@ -78,12 +83,7 @@ async fn call(route: &Arc<Route>, target: &Target) -> Result<String, String> {
         .new_connection()
         .await
         .map_err(|refusal| refusal.to_string())?;
-    let unanswered = || {
-        format!(
-            "{} closed the connection without an answer",
-            wanted.origin
-        )
-    };
+    let unanswered = || format!("{} closed the connection without an answer", wanted.origin);
     let sent = connection
         .send_head(
             &Outgoing::new(&head, route, &grant, head.framing),

@@ -153,6 +153,9 @@ pub fn refusal(
         body.len(),
         code.name(),
     );
+    if let Some((name, value)) = api.refusal_header(status) {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
     if !code.may_retry() {
         head.push_str("x-should-retry: false\r\n");
     }

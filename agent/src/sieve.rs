@@ -66,10 +66,7 @@ impl Sieve {
         drops_usage: bool,
     ) -> Result<LengthChanges, Unreadable> {
         let has_body = !matches!(head.framing, Framing::None | Framing::Length(0));
-        let mut codings = head
-            .fields
-            .all("content-encoding")
-            .filter(|_| has_body);
+        let mut codings = head.fields.all("content-encoding").filter(|_| has_body);
         self.decoding = match (codings.next(), codings.next()) {
             (None, _) => None,
             (Some(coding), None) => Decoding::new(coding).map_err(|_| Unreadable)?,
@@ -162,9 +159,7 @@ impl Sieve {
     /// What was used. Once per exchange.
     pub fn settle(self) -> Settled {
         // A meter that is still there has not seen the end.
-        let broken_off = self
-            .meter
-            .map(|meter| meter.finish(false, &mut Vec::new()));
+        let broken_off = self.meter.map(|meter| meter.finish(false, &mut Vec::new()));
         Settled {
             metered: self.result.or(broken_off),
             echo_hits: self.hits.saturating_add(self.guard.hits()),

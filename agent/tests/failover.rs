@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 use support::{Running, Upstream, field, fields, patient, status};
 use tempfile::TempDir;
 
-const OK: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 const BAD_KEY: &str = "HTTP/1.1 401 Unauthorized\r\nx-first: 1\r\ncontent-type: application/json\r\ncontent-length: 68\r\n\r\n{\"error\":{\"message\":\"Incorrect API key\",\"code\":\"invalid_api_key\"}}   ";
 const LIMITED: &str = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 60\r\ncontent-type: application/json\r\ncontent-length: 60\r\n\r\n{\"error\":{\"message\":\"slow\",\"code\":\"rate_limit_exceeded\"}}    ";
 const FAILED: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
@@ -74,7 +73,9 @@ impl Scene {
         }
         let file = dir.path().join("groq");
         std::fs::write(&file, "gsk-key-groq-0123456789abcdef").unwrap();
-        text += &format!("[providers.groq]\n{common}secret_key_ref = {{ file = {file:?} }}\naliases = {{ \"gpt-5.4-mini\" = \"llama\", fast = \"llama\" }}\n");
+        text += &format!(
+            "[providers.groq]\n{common}secret_key_ref = {{ file = {file:?} }}\naliases = {{ \"gpt-5.4-mini\" = \"llama\", fast = \"llama\" }}\n"
+        );
         let agent = Running::from_text(&text).await;
         Self {
             _dir: dir,
@@ -107,7 +108,8 @@ impl Scene {
     }
 
     fn failovers(&self, provider: &str, reason: &str) -> u64 {
-        let line = format!("tacit_agent_failovers_total{{provider=\"{provider}\",reason=\"{reason}\"}} ");
+        let line =
+            format!("tacit_agent_failovers_total{{provider=\"{provider}\",reason=\"{reason}\"}} ");
         let metrics = self.agent.metrics();
         metrics
             .lines()
@@ -129,7 +131,9 @@ async fn a_refused_key_is_followed_by_the_next_and_rests() {
     assert_eq!(scene.failovers("openai", "credentials"), 1);
     let metrics = scene.agent.metrics();
     assert!(
-        metrics.contains("tacit_agent_requests_total{key=\"two\",outcome=\"ok\",provider=\"openai\"} 2"),
+        metrics.contains(
+            "tacit_agent_requests_total{key=\"two\",outcome=\"ok\",provider=\"openai\"} 2"
+        ),
         "{metrics}"
     );
 }
@@ -160,9 +164,19 @@ async fn another_route_takes_over_with_its_own_path_model_and_key() {
     assert_eq!(status(&scene.chat("").await.0), 200);
     assert_eq!(scene.tried(), ["one", "two", "groq"]);
     let seen = scene.upstream.received();
-    assert!(seen.contains("POST /openai/v1/chat/completions HTTP/1.1\r\n"), "{seen}");
-    assert_eq!(seen.matches(r#"{"model":"gpt-5.4-mini","messages":[]}"#).count(), 2);
-    assert_eq!(seen.matches(r#"{"model":"llama","messages":[]}"#).count(), 1);
+    assert!(
+        seen.contains("POST /openai/v1/chat/completions HTTP/1.1\r\n"),
+        "{seen}"
+    );
+    assert_eq!(
+        seen.matches(r#"{"model":"gpt-5.4-mini","messages":[]}"#)
+            .count(),
+        2
+    );
+    assert_eq!(
+        seen.matches(r#"{"model":"llama","messages":[]}"#).count(),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,7 +201,10 @@ async fn what_the_last_key_is_told_the_app_is_told() {
         scene.answers(key, LIMITED);
     }
     let (head, body) = scene.chat("").await;
-    assert_eq!((status(&head), field(&head, "retry-after").as_deref()), (429, Some("60")));
+    assert_eq!(
+        (status(&head), field(&head, "retry-after").as_deref()),
+        (429, Some("60"))
+    );
     assert!(body.contains("rate_limit_exceeded"));
 }
 
@@ -199,7 +216,10 @@ async fn an_answer_that_has_begun_is_never_begun_again() {
     let body = r#"{"model":"fast","stream":true,"messages":[]}"#;
     app.send(format!("POST /openai/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
     let all = String::from_utf8(patient(app.rest()).await).unwrap();
-    assert!(all.contains("data: 1") && !all.ends_with("0\r\n\r\n"), "{all}");
+    assert!(
+        all.contains("data: 1") && !all.ends_with("0\r\n\r\n"),
+        "{all}"
+    );
     assert_eq!(scene.tried(), ["one"]);
 }
 

@@ -159,6 +159,7 @@ async fn a_request_that_breaks_off_is_not_completed() {
         let ended = ended.clone();
         async move {
             conn.head().await.unwrap();
+            ended.send(false).await.unwrap();
             let rest = conn.until(b"0\r\n\r\n").await;
             ended.send(rest.is_none()).await.unwrap();
         }
@@ -168,6 +169,8 @@ async fn a_request_that_breaks_off_is_not_completed() {
     let mut app = agent.connect().await;
     app.send(post("Transfer-Encoding: chunked\r\n") + "4\r\nabcd\r\n4\r\nab")
         .await;
+    // Gone before it was sent on, it would never be seen there at all.
+    assert_eq!(patient(end.recv()).await, Some(false));
     drop(app);
     assert_eq!(patient(end.recv()).await, Some(true));
 }

@@ -189,10 +189,8 @@ async fn a_request_under_way_ends_in_peace_and_none_begins_after_the_acknowledge
     let agent = Running::from_text(&text).await;
     daemon.until(|script| !script.acks.is_empty()).await;
     let mut app = agent.connect().await;
-    app.send(
-        "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n",
-    )
-    .await;
+    app.send("POST /openai/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
+        .await;
     patient(app.until(b"half")).await.unwrap();
     revoke(&daemon).await;
     let (head, _) = agent.ask(ASK).await;

@@ -5,8 +5,8 @@
 use aws_lc_rs::digest;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tests::fixture;
-use tests::process::eventually;
 use tests::plain_tls::{connect, exchange, post};
+use tests::process::eventually;
 use tests::upstream::{Fleet, Options, Provider, Slots, Tally, Tokens, Upstream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::WebSocketStream;

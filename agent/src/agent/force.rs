@@ -117,11 +117,9 @@ impl Force {
         } else {
             None
         };
-        let system = if config
-            .providers
-            .iter()
-            .any(|provider| matches!(&provider.source, config::Source::Live(live) if live.origin.tls()))
-        {
+        let system = if config.providers.iter().any(
+            |provider| matches!(&provider.source, config::Source::Live(live) if live.origin.tls()),
+        ) {
             trust_roots::system()
         } else {
             RootCertStore::empty()
@@ -200,11 +198,12 @@ impl Force {
             ),
             false => None,
         };
-        let upstream = Upstream::new(origin.clone(), tls, Reach::of(&origin, networks)).map_err(
-            |_| BuildError::ServerName {
-                provider: name.to_owned(),
-            },
-        )?;
+        let upstream =
+            Upstream::new(origin.clone(), tls, Reach::of(&origin, networks)).map_err(|_| {
+                BuildError::ServerName {
+                    provider: name.to_owned(),
+                }
+            })?;
         let mut list = Vec::with_capacity(targets.len());
         for target in targets {
             let wanted = |key_id| Wanted {

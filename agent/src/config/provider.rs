@@ -101,7 +101,13 @@ impl Provider {
         let source = match fields.text("mode").as_deref() {
             Some("mock") => {
                 // What a live route needs may stay in the file while it answers by itself.
-                for field in ["base_url", "ca_file", "allow_addresses", "secret_key_ref", "target"] {
+                for field in [
+                    "base_url",
+                    "ca_file",
+                    "allow_addresses",
+                    "secret_key_ref",
+                    "target",
+                ] {
                     let _ = fields.any(field);
                 }
                 Some(Source::Mock)

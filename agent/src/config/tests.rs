@@ -207,18 +207,12 @@ fn neighbours_of_good_targets_and_fallbacks_are_refused() {
         ("weight = 9", "weight = 1001"),
         ("weight = 9", "weight = -1"),
         ("weight = 9", "wait = 9"),
-        (
-            "fallback = [\"groq\", \"mine\"]",
-            "fallback = [\"openai\"]",
-        ),
+        ("fallback = [\"groq\", \"mine\"]", "fallback = [\"openai\"]"),
         (
             "fallback = [\"groq\", \"mine\"]",
             "fallback = [\"groq\", \"groq\"]",
         ),
-        (
-            "fallback = [\"groq\", \"mine\"]",
-            "fallback = [\"nobody\"]",
-        ),
+        ("fallback = [\"groq\", \"mine\"]", "fallback = [\"nobody\"]"),
         (
             "fallback = [\"groq\", \"mine\"]",
             "fallback = [\"anthropic\"]",

@@ -27,11 +27,8 @@ impl ResponseHead {
         let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut []);
         let parser = httparse::ParserConfig::default();
-        match parser.parse_response_with_uninit_headers(
-            &mut response,
-            &bytes[..end],
-            &mut headers,
-        ) {
+        match parser.parse_response_with_uninit_headers(&mut response, &bytes[..end], &mut headers)
+        {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(Reject::Bad("the head is incomplete")),
             Err(httparse::Error::TooManyHeaders) => return Err(Reject::TooLarge),

@@ -5,7 +5,8 @@ use super::Reject;
 /// Splits an origin-form target into a canonical path and the query, or says why it is refused.
 ///
 /// Canonical: percent-encoded letters, digits, `-`, `_` and `~` are decoded, everything else is left. Refused: anything that another parser
-/// could resolve to a different path (dots, empty segments, encoded slashes, backslashes, dots and percent signs).
+/// could resolve to a different path (dots, empty segments, encoded backslashes, dots and percent signs). An encoded slash stays encoded, and
+/// only a route whose API has names with slashes in its paths takes it: see [`has_encoded_slash`].
 pub fn parse(target: &str) -> Result<(String, &str), Reject> {
     if !target.starts_with('/') {
         return Err(Reject::Bad(
@@ -19,6 +20,11 @@ pub fn parse(target: &str) -> Result<(String, &str), Reject> {
         ));
     }
     Ok((canonical(path)?, query))
+}
+
+/// Whether a canonical path has a slash within a segment.
+pub fn has_encoded_slash(path: &str) -> bool {
+    path.contains("%2F")
 }
 
 fn canonical(path: &str) -> Result<String, Reject> {
@@ -47,23 +53,32 @@ fn canonical(path: &str) -> Result<String, Reject> {
             }
         }
     }
-    if out.contains("//") || out.split('/').any(|segment| matches!(segment, "." | "..")) {
+    // However often another server decodes: an encoded slash must not make a segment that a plain one may not.
+    if has_encoded_slash(&out) {
+        check_segments(&out.replace("%2F", "/"))?;
+    }
+    check_segments(&out)?;
+    Ok(out)
+}
+
+fn check_segments(path: &str) -> Result<(), Reject> {
+    if path.contains("//") || path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err(Reject::Bad("the path contains an empty or a dot segment"));
     }
     // `;` begins path parameters for some servers: `/v1/..;/admin`.
-    if out
+    if path
         .split('/')
         .any(|segment| segment.starts_with("..;") || segment.starts_with(".;"))
     {
         return Err(Reject::Bad("the path contains a dot segment"));
     }
-    Ok(out)
+    Ok(())
 }
 
 fn encoded(byte: u8, out: &mut String) -> Result<(), Reject> {
     match byte {
-        b'/' | b'\\' | b'.' | b'%' | b';' | 0..=0x1f | 0x7f => Err(Reject::Bad(
-            "the path percent-encodes a slash, backslash, dot, semicolon, percent sign or control character",
+        b'\\' | b'.' | b'%' | b';' | 0..=0x1f | 0x7f => Err(Reject::Bad(
+            "the path percent-encodes a backslash, dot, semicolon, percent sign or control character",
         )),
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {
             out.push(char::from(byte));
@@ -146,6 +161,11 @@ mod tests {
                 "/openai/v1/files/a.b.jsonl",
                 "",
             ),
+            (
+                "/bedrock/model/a%2fb/invoke",
+                "/bedrock/model/a%2Fb/invoke",
+                "",
+            ),
             ("/x/...", "/x/...", ""),
             ("/x?", "/x", ""),
         ] {
@@ -168,7 +188,9 @@ mod tests {
             "/openai/v1/..",
             "/openai/v1/%2e%2e/admin",
             "/openai/v1/.%2E/admin",
-            "/openai/v1%2Forganization",
+            "/bedrock/model/a%2f../invoke",
+            "/bedrock/model/a%2F%2Fb/invoke",
+            "/bedrock/model/..%2Fadmin",
             "/openai/v1%5cadmin",
             "/openai/v1/%252e",
             "/openai/v1/..;/admin",

@@ -45,7 +45,8 @@ pub(super) async fn relay_response(
     let head = read_head(upstream, buffer, request.head().method, progress).await?;
     let mut decoder = Decoder::new(head.framing);
     let mut early = Vec::new();
-    if UpstreamFault::possible(head.status) {
+    let decides = !marks.last && head.status >= 400;
+    if decides || UpstreamFault::possible(head.status) {
         collect(upstream, buffer, &mut decoder, &mut early).await;
         judge_error(&head, &early, request, marks)?;
     }
@@ -124,8 +125,8 @@ fn judge_error(
 ) -> Result<(), Stop> {
     let body = match Sieve::peek(head, body) {
         Ok(body) => body,
-        // A 401 that cannot be read is taken for what it most likely is.
-        Err(Unreadable) if head.status == 401 => {
+        // What may name the key and cannot be read is taken for what it most likely is.
+        Err(Unreadable) if UpstreamFault::may_name_key(head.status) => {
             return Err(Stop::Rejected(Rejected {
                 fault: UpstreamFault::AuthBad,
                 retry_after: None,

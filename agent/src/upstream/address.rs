@@ -213,7 +213,15 @@ mod tests {
         let one: Network = "10.0.0.1".parse().unwrap();
         assert!(one.contains("10.0.0.1".parse().unwrap()));
         assert!(!one.contains("10.0.0.2".parse().unwrap()));
-        for bad in ["", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0/8", "fd00::/129", "a/8", "10.0.0.0/"] {
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "10.0.0/8",
+            "fd00::/129",
+            "a/8",
+            "10.0.0.0/",
+        ] {
             assert_eq!(bad.parse::<Network>(), Err(BadNetwork), "{bad}");
         }
     }

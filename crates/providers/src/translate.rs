@@ -49,14 +49,39 @@ mod tests {
     #[test]
     fn a_path_is_found_where_the_other_provider_has_it() {
         for (from, to, path, there) in [
-            ("openai", "groq", "/v1/chat/completions", "/openai/v1/chat/completions"),
+            (
+                "openai",
+                "groq",
+                "/v1/chat/completions",
+                "/openai/v1/chat/completions",
+            ),
             ("groq", "openai", "/openai/v1/models", "/v1/models"),
             ("openai", "openrouter", "/v1/responses", "/api/v1/responses"),
-            ("openai", "perplexity", "/v1/chat/completions", "/chat/completions"),
-            ("perplexity", "openai", "/chat/completions", "/v1/chat/completions"),
+            (
+                "openai",
+                "perplexity",
+                "/v1/chat/completions",
+                "/chat/completions",
+            ),
+            (
+                "perplexity",
+                "openai",
+                "/chat/completions",
+                "/v1/chat/completions",
+            ),
             ("fireworks", "together", "/v1/embeddings", "/v1/embeddings"),
-            ("fireworks", "xai", "/inference/v1/embeddings", "/v1/embeddings"),
-            ("deepseek", "openai", "/chat/completions", "/v1/chat/completions"),
+            (
+                "fireworks",
+                "xai",
+                "/inference/v1/embeddings",
+                "/v1/embeddings",
+            ),
+            (
+                "deepseek",
+                "openai",
+                "/chat/completions",
+                "/v1/chat/completions",
+            ),
             ("openai", "groq", "/v1beta/x", "/v1beta/x"),
             ("openai", "openai", "/v1/x", "/v1/x"),
         ] {
