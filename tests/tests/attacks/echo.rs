@@ -55,7 +55,8 @@ async fn every_dress_is_masked(scene: &Scene) {
             None,
             "{form}"
         );
-        assert!(scene.agent.metric(HITS) > hits, "{form}: not counted");
+        // Counted when the exchange is over, which is after the app has all of it.
+        scene.agent.until(HITS, |now| now > hits).await;
     }
     let hits = scene.agent.metric(HITS);
     for (form, dressed) in forms::all(&neighbour(&scene.key)) {

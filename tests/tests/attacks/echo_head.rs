@@ -6,11 +6,14 @@ use tests::raw::script::{Step, answer};
 
 use crate::requests::{MODELS, chat, get};
 
+/// What the agent counts.
+const HITS: &str = "tacit_agent_echo_hits_total";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_repeats_the_key_in_any_dress_arrives_masked() {
     let scene = Scene::start().await;
     for (form, dressed) in forms::all(&scene.key) {
-        let hits = scene.agent.metric("tacit_agent_echo_hits_total");
+        let hits = scene.agent.metric(HITS);
         let lines = format!(
             "x-debug: a {dressed} z\r\nx-request-id: {dressed}\r\netag: \"{dressed}\"\r\nretry-after: {dressed}\r\nserver: {dressed}\r\ncontent-type: text/plain; k={dressed}\r\n"
         );
@@ -29,10 +32,7 @@ async fn a_header_that_repeats_the_key_in_any_dress_arrives_masked() {
             debug.starts_with("a ") && debug.ends_with(" z"),
             "{form}: {debug}"
         );
-        assert!(
-            scene.agent.metric("tacit_agent_echo_hits_total") > hits,
-            "{form}: not counted"
-        );
+        scene.agent.until(HITS, |now| now > hits).await;
     }
     scene
         .upstream
