@@ -1,7 +1,9 @@
 //! Connections from apps: accepted within a bound, read one head at a time, closed in order.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,6 +22,9 @@ use crate::respond::{self, Refusal};
 
 /// Open connections from apps. Far beyond what a pod needs, and well under the usual 1024 × 2 descriptors with an upstream each.
 const CONNECTIONS_MAX: usize = 1024;
+
+/// Room for a first read. SDKs send heads of less than 2 KiB; a kept connection holds this much.
+const HEAD_ROOM_BYTES: usize = 4096;
 
 /// A head that has begun must be complete after this long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,11 +103,11 @@ impl RequestIds {
     }
 
     fn next(&self) -> String {
-        format!(
-            "req_{}{:08x}",
-            self.start,
-            self.next.fetch_add(1, Ordering::Relaxed)
-        )
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(32);
+        // Writing to a String does not fail.
+        let _ = write!(id, "req_{}{next:08x}", self.start);
+        id
     }
 }
 
@@ -127,8 +132,10 @@ impl Connection {
             stream,
             buffer: BytesMut::new(),
         };
+        // One for the connection, not one for each head: it stands in a list under a lock.
+        let mut drained = std::pin::pin!(self.drain.signaled());
         loop {
-            let head = match self.read_head(&mut client).await {
+            let head = match self.read_head(&mut client, drained.as_mut()).await {
                 Ok(head) => head,
                 Err(NoHead::Quiet) => return,
                 Err(NoHead::Refused(refusal)) => {
@@ -163,7 +170,11 @@ impl Connection {
         }
     }
 
-    async fn read_head(&self, client: &mut Client) -> Result<RequestHead, NoHead> {
+    async fn read_head(
+        &self,
+        client: &mut Client,
+        mut drained: Pin<&mut impl Future>,
+    ) -> Result<RequestHead, NoHead> {
         let mut seen = 0;
         let mut deadline = (!client.buffer.is_empty()).then(|| Instant::now() + HEAD_TIMEOUT);
         loop {
@@ -175,11 +186,11 @@ impl Connection {
                 }
                 Ok(None) => seen = client.buffer.len(),
             }
-            if client.buffer.is_empty() {
+            if client.buffer.is_empty() && client.buffer.capacity() > HEAD_ROOM_BYTES {
                 // Gives an idle connection's memory back.
                 client.buffer = BytesMut::new();
             }
-            client.buffer.reserve(4096);
+            client.buffer.reserve(HEAD_ROOM_BYTES);
             let mut piece = (&mut client.stream).take(HEAD_MAX_BYTES as u64);
             let read = timeout_at(
                 deadline.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT),
@@ -188,7 +199,7 @@ impl Connection {
             let read = tokio::select! {
                 read = read => read,
                 // A connection without a request has nothing to finish.
-                _ = self.drain.signaled(), if seen == 0 => return Err(NoHead::Quiet),
+                _ = drained.as_mut(), if seen == 0 => return Err(NoHead::Quiet),
             };
             match read {
                 Ok(Ok(1..)) => {}
