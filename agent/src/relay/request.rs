@@ -98,7 +98,7 @@ pub(super) async fn send_rest(
 }
 
 /// Returns when the app closes its connection. What it sends meanwhile is its next request, kept up to the size of a head.
-async fn watch(client: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) {
+pub(super) async fn watch(client: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) {
     while buffer.len() < HEAD_MAX_BYTES {
         buffer.reserve(1024);
         match client.read_buf(buffer).await {
