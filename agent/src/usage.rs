@@ -1,6 +1,5 @@
 //! How keys were used, in counts, until the daemon has been told.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,7 +27,8 @@ pub type Used = (String, u32, String);
 /// The counts that wait for the next report. Bounded by key versions × routes.
 #[derive(Debug, Default)]
 pub struct Usage {
-    counts: Mutex<HashMap<Used, Counts>>,
+    // A handful, so that looking through them is quicker than to make an owned key for a map.
+    counts: Mutex<Vec<(Used, Counts)>>,
     /// Woken when something should be reported soon: a provider refused a key.
     pub urgent: tokio::sync::Notify,
 }
@@ -37,12 +37,18 @@ impl Usage {
     /// Counts one request.
     pub fn count(&self, lease: &Lease, outcome: Outcome) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = (
-            lease.key_id.to_string(),
-            lease.version,
-            lease.provider.clone(),
-        );
-        let entry = counts.entry(used).or_default();
+        let known = counts.iter().position(|((key_id, version, provider), _)| {
+            key_id == lease.key_id.as_str()
+                && *version == lease.version
+                && *provider == lease.provider
+        });
+        let at = known.unwrap_or_else(|| {
+            let key_id = lease.key_id.to_string();
+            let used = (key_id, lease.version, lease.provider.clone());
+            counts.push((used, Counts::default()));
+            counts.len() - 1
+        });
+        let (_, entry) = &mut counts[at];
         match outcome {
             Outcome::Ok => entry.ok += 1,
             Outcome::Refused | Outcome::Unleased => entry.refused += 1,
@@ -60,15 +66,18 @@ impl Usage {
     }
 
     /// Takes everything that waits.
-    pub fn take(&self) -> HashMap<Used, Counts> {
+    pub fn take(&self) -> Vec<(Used, Counts)> {
         std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts back what could not be reported.
-    pub fn put_back(&self, counts: HashMap<Used, Counts>) {
+    pub fn put_back(&self, counts: Vec<(Used, Counts)>) {
         let mut waiting = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for (used, more) in counts {
-            let entry = waiting.entry(used).or_default();
+            let Some((_, entry)) = waiting.iter_mut().find(|(other, _)| *other == used) else {
+                waiting.push((used, more));
+                continue;
+            };
             entry.ok += more.ok;
             entry.refused += more.refused;
             entry.failed += more.failed;
