@@ -21,3 +21,4 @@ pub mod seal;
 pub mod stack;
 pub mod tap;
 pub mod upstream;
+pub mod workload;

@@ -7,11 +7,18 @@ use std::fs;
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use proto::v1::workload_client::WorkloadClient;
+use proto::v1::{
+    KeyUsage, LeaseRequest, ReportUsageRequest, Subscribe, WatchRequest, WatchResponse,
+    watch_request,
+};
 use serde_json::{Value, json};
 use tests::http;
 use tests::process::eventually;
 use tests::scene::Scene;
 use tests::upstream::Provider;
+use tests::workload::{connect, hello, marked};
+use tonic::transport::Channel;
 
 const ID: &str = "openai-prod";
 
@@ -117,18 +124,23 @@ async fn a_keys_terms_are_changed_without_sealing_and_agents_lease_anew() -> any
     audited(&scene)
 }
 
-/// Who changed what stands in the log, the refusal too.
-fn audited(scene: &Scene) -> anyhow::Result<()> {
+/// The audit log.
+fn records(scene: &Scene) -> anyhow::Result<Vec<Value>> {
     let config = scene.stack.path("hsmd_config")?;
     let audit = config.parent().context("a directory")?.join("state/audit");
     let mut text = String::new();
     for file in fs::read_dir(audit)? {
         text += &fs::read_to_string(file?.path())?;
     }
-    let records: Vec<Value> = text
+    Ok(text
         .lines()
         .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<_, _>>()?)
+}
+
+/// Who changed what stands in the log, the refusal too.
+fn audited(scene: &Scene) -> anyhow::Result<()> {
+    let records = records(scene)?;
     let set: Vec<&Value> = records
         .iter()
         .filter(|one| one["action"] == "key.set")
@@ -176,6 +188,124 @@ async fn defaults_that_are_read_again_act_at_once_and_those_of_a_key_survive() -
             .to_string()
             .contains("nobody: the key has no permissions"),
         "{shown}"
+    );
+    Ok(())
+}
+
+/// The count of a metric of the daemon; 0 when it was never touched.
+fn count(scene: &Scene, metric: &str) -> anyhow::Result<u64> {
+    let metrics = http::get(&format!("{}/metrics", scene.stack.field("hsmd_admin")?))?;
+    let text = metrics.text();
+    let value = text.lines().find_map(|line| line.strip_prefix(metric));
+    Ok(value.map_or(Ok(0), |value| value.trim().parse())?)
+}
+
+/// An agent of a build that knows no terms, connected; and what it may ask with.
+async fn older_agent(scene: &Scene) -> anyhow::Result<Older> {
+    let mut client = connect(&scene.stack.path("hsmd_socket")?).await?;
+    let opened = client.open_session(marked(hello(ID))).await?.into_inner();
+    let (to, from) = tokio::sync::mpsc::channel(1);
+    let subscribe = Subscribe {
+        session_id: opened.session_id.clone(),
+        seen_revision: 0,
+    };
+    let kind = Some(watch_request::Kind::Subscribe(subscribe));
+    to.send(WatchRequest { kind }).await?;
+    let watch = client
+        .watch(marked(tokio_stream::wrappers::ReceiverStream::new(from)))
+        .await?
+        .into_inner();
+    Ok(Older {
+        client,
+        session_id: opened.session_id,
+        _stream: (to, watch),
+    })
+}
+
+struct Older {
+    client: WorkloadClient<Channel>,
+    session_id: Vec<u8>,
+    /// Open for as long as it is connected.
+    _stream: (
+        tokio::sync::mpsc::Sender<WatchRequest>,
+        tonic::Streaming<WatchResponse>,
+    ),
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_knows_no_terms_is_served_and_named_and_reports_are_believed_so_far()
+-> anyhow::Result<()> {
+    let scene = Scene::start("60s").await?;
+    scene.add(Provider::OpenAi)?;
+    set(&scene, &["--model", "gpt-4o", "--organization", "org-1"])?;
+    let mut older = older_agent(&scene).await?;
+    let request = LeaseRequest {
+        session_id: older.session_id.clone(),
+        key_id: ID.to_owned(),
+        provider: "openai".to_owned(),
+        upstream: scene.upstream.url(),
+        ttl_ms: 60_000,
+        offline_grace_ms: 0,
+    };
+    let lease = older.client.lease(marked(request)).await?.into_inner();
+    let terms = lease.terms.context("terms come with every lease")?;
+    ensure!(lease.deliveries.len() == 2 && terms.models == ["gpt-4o"]);
+    ensure!(terms.attributes.len() == 1 && terms.attributes[0].value == "org-1");
+    ensure!(terms.permissions.iter().any(|one| one == "chat") && terms.digest.len() == 32);
+    let status = scene.stack.tacit_json(&["status"], b"")?;
+    ensure!(
+        status["notes"]
+            .to_string()
+            .contains("do not keep to permissions"),
+        "{status}"
+    );
+    let changed = set(&scene, &["--model", "gpt-4o-mini", "--no-wait"])?;
+    ensure!(
+        changed["note"]
+            .to_string()
+            .contains("do not keep to permissions"),
+        "{changed}"
+    );
+
+    // Another key's counts, and more than an agent can have seen, count for nothing or for little.
+    let row = |key: &str| KeyUsage {
+        key_id: key.to_owned(),
+        version: 1,
+        provider: "openai".to_owned(),
+        input_tokens: 12,
+        output_tokens: u64::MAX,
+        echo_blocked: 2,
+        ..KeyUsage::default()
+    };
+    let report = ReportUsageRequest {
+        session_id: older.session_id.clone(),
+        usage: vec![row(ID), row("not-a-key-of-ours")],
+    };
+    let reported = tokio_stream::iter([report.clone(), report]);
+    let accepted = older.client.report_usage(marked(reported)).await?;
+    ensure!(accepted.into_inner().accepted == 2);
+    let tokens = |kind: &str| {
+        count(
+            &scene,
+            &format!("tacit_hsmd_tokens_total{{key=\"{ID}\",kind=\"{kind}\"}}"),
+        )
+    };
+    ensure!(tokens("input")? == 24 && tokens("reasoning")? == 0);
+    ensure!(tokens("output")? == 2_000_000_000_000);
+    let echoes = format!("tacit_hsmd_echo_blocked_total{{key=\"{ID}\"}}");
+    ensure!(count(&scene, &echoes)? == 4);
+    // By the bounded door: the second report within the minute shares the first one's line.
+    let records = records(&scene)?;
+    let echoes: Vec<&Value> = records
+        .iter()
+        .filter(|one| one["action"] == "key.echo")
+        .collect();
+    let [echo] = echoes[..] else {
+        anyhow::bail!("{echoes:?}");
+    };
+    ensure!(
+        echo["category"] == "inference" && echo["outcome"] == "echo_blocked" && echo["key"] == ID,
+        "{echo}"
     );
     Ok(())
 }

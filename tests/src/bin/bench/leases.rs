@@ -5,20 +5,15 @@
 //! connection it cannot be faster than the disk; concurrent leases share a sync.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use custody::SystemRandom;
-use custody::p256::KeyPair;
 use futures_util::future::try_join_all;
-use hyper_util::rt::TokioIo;
 use proto::v1::workload_client::WorkloadClient;
-use proto::v1::{LeaseRequest, OpenSessionRequest, ReportUsageRequest};
-use tokio::net::UnixStream;
-use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{IntoRequest, Request};
+use proto::v1::{LeaseRequest, ReportUsageRequest};
+use tests::workload::{connect, hello, marked};
+use tonic::transport::Channel;
 
 use crate::figure::{Figure, median};
 use crate::rig::{KEY, Rig};
@@ -94,46 +89,13 @@ fn fdatasync(state: &Path) -> anyhow::Result<f64> {
     Ok(median(took))
 }
 
-async fn connect(socket: &Path) -> anyhow::Result<WorkloadClient<Channel>> {
-    let socket: PathBuf = socket.to_owned();
-    let connector = tower::service_fn(move |_: Uri| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    let channel = Endpoint::from_static("http://hsmd")
-        .connect_with_connector(connector)
-        .await?;
-    Ok(WorkloadClient::new(channel))
-}
-
-fn marked<T>(request: impl IntoRequest<T>) -> Request<T> {
-    let mut request = request.into_request();
-    let value = MetadataValue::from_static(proto::CLIENT_VALUE);
-    request.metadata_mut().insert(proto::CLIENT_KEY, value);
-    request
-}
-
-fn hello() -> OpenSessionRequest {
-    let mut random = SystemRandom::new();
-    let mut instance = [0; 16];
-    rand_core::Rng::fill_bytes(&mut random, &mut instance);
-    OpenSessionRequest {
-        protocol: proto::SESSION_PROTOCOL,
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        instance_id: instance.to_vec(),
-        p256_public: KeyPair::generate(&mut random).public().as_bytes().to_vec(),
-        key_ids: vec![KEY.to_owned()],
-        ..OpenSessionRequest::default()
-    }
-}
-
 /// Milliseconds of an OpenSession on a connection that is there.
 async fn open_session_ms(socket: &Path) -> anyhow::Result<f64> {
     let mut client = connect(socket).await?;
     let mut took = Vec::new();
     // Few: a user may hold 128 sessions.
     for _ in 0..20 {
-        let request = marked(hello());
+        let request = marked(hello(KEY));
         let started = Instant::now();
         client.open_session(request).await?;
         took.push(started.elapsed().as_secs_f64() * 1e3);
@@ -150,7 +112,7 @@ enum Call {
 impl Caller {
     async fn open(socket: &Path, upstream: &str) -> anyhow::Result<Self> {
         let mut client = connect(socket).await?;
-        let opened = client.open_session(marked(hello())).await?.into_inner();
+        let opened = client.open_session(marked(hello(KEY))).await?.into_inner();
         ensure!(
             opened.custodians.len() == 3,
             "{} custodians opened the session",
