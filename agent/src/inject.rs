@@ -1,6 +1,6 @@
 //! The last step before the wire: every credential slot of the app's request is left out, and exactly one is filled with the leased key.
 //!
-//! The upstream head is written into one buffer that is measured first, so that it never regrows and leaves a copy behind, and wiped right
+//! The upstream head is written into one buffer that has room for all of it, so that it never regrows and leaves a copy behind, and wiped right
 //! after it went to the TLS layer. This room must never write a head without a key, and never one with two.
 
 use std::borrow::Cow;
@@ -15,6 +15,9 @@ use crate::policy::Grant;
 use crate::respond::{Code, Refusal};
 use crate::route::Route;
 use crate::ws::Offer;
+
+/// More than all that stands in a head besides what its parts take: method, version, our own fields, the name of the key's.
+const FIXED_BYTES: usize = 256;
 
 /// What is to be sent upstream, without its credential. Needs a grant: nothing goes out that was not decided upon.
 #[derive(Debug)]
@@ -99,12 +102,30 @@ impl<'a> Outgoing<'a> {
                 "the leased key cannot stand in a header; seal it again",
             )
         })?;
-        let mut size = 0;
-        self.render(authority, key, &mut |part| size += part.len());
-        let mut buffer = Zeroizing::new(Vec::with_capacity(size));
-        self.render(authority, key, &mut |part| buffer.extend_from_slice(part));
-        assert_eq!(buffer.len(), size, "both passes render the same head");
+        let room = self.room(authority, key);
+        let mut buffer = Zeroizing::new(Vec::with_capacity(room));
+        self.render(authority, key, &mut |part| {
+            assert!(
+                part.len() <= buffer.capacity() - buffer.len(),
+                "a head needs no more than it was given room for"
+            );
+            buffer.extend_from_slice(part);
+        });
         Ok(buffer)
+    }
+
+    /// What the head takes at most.
+    fn room(&self, authority: &str, key: &[u8]) -> usize {
+        let fields = self.head.fields.iter();
+        let fields: usize = fields
+            .map(|(name, value)| name.len() + value.len() + 4)
+            .sum();
+        let pinned = self.grant.headers();
+        let pinned: usize = pinned
+            .map(|(name, value)| name.len() + value.len() + 4)
+            .sum();
+        let path = self.grant.path().len() + self.query.len();
+        FIXED_BYTES + path + authority.len() + fields + pinned + key.len()
     }
 
     fn render(&self, authority: &str, key: &[u8], write: &mut dyn FnMut(&[u8])) {

@@ -308,6 +308,23 @@ async fn both_ways(
 ) -> Result<(u16, bool), Stop> {
     let Client { stream, buffer, .. } = client;
     let (mut from_client, mut to_client) = stream.split();
+    if body.is_done() {
+        // Nearly always. Nothing is left to write, so the upstream needs no halves that share a lock.
+        let down = relay_response(
+            (&mut connection.stream, &mut connection.buffer),
+            &mut to_client,
+            request,
+            marks,
+            progress,
+            sieve,
+        );
+        return tokio::select! {
+            // A response that is complete counts, even if the app went away in the same moment.
+            biased;
+            ended = down => ended,
+            () = request::watch(&mut from_client, buffer) => Err(Stop::ClientGone),
+        };
+    }
     let (mut from_upstream, mut to_upstream) = tokio::io::split(&mut connection.stream);
     let up = send_rest(body, &mut from_client, buffer, &mut to_upstream, progress);
     let down = relay_response(
@@ -319,7 +336,6 @@ async fn both_ways(
         sieve,
     );
     tokio::select! {
-        // A response that is complete counts, even if the app went away in the same moment.
         biased;
         ended = down => ended,
         stop = up => Err(stop),

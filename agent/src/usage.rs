@@ -1,6 +1,5 @@
 //! How keys were used, in counts, until the daemon has been told.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -111,7 +110,8 @@ pub type Used = (String, u32, String);
 /// The counts that wait for the next report. Bounded by key versions × routes.
 #[derive(Debug, Default)]
 pub struct Usage {
-    counts: Mutex<HashMap<Used, Counts>>,
+    // A handful, so that looking through them is quicker than to make an owned key for a map.
+    counts: Mutex<Vec<(Used, Counts)>>,
     /// Woken when something should be reported soon: a provider refused a key, or repeated one.
     pub urgent: tokio::sync::Notify,
 }
@@ -160,25 +160,35 @@ impl Usage {
     }
 
     fn add(&self, lease: &Lease, more: &Counts) {
-        let used = (
-            lease.key_id.to_string(),
-            lease.version,
-            lease.provider.clone(),
-        );
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.entry(used).or_default().add(more);
+        let known = counts.iter().position(|((key_id, version, provider), _)| {
+            key_id == lease.key_id.as_str()
+                && *version == lease.version
+                && *provider == lease.provider
+        });
+        let at = known.unwrap_or_else(|| {
+            let key_id = lease.key_id.to_string();
+            let used = (key_id, lease.version, lease.provider.clone());
+            counts.push((used, Counts::default()));
+            counts.len() - 1
+        });
+        counts[at].1.add(more);
     }
 
     /// Takes everything that waits.
-    pub fn take(&self) -> HashMap<Used, Counts> {
+    pub fn take(&self) -> Vec<(Used, Counts)> {
         std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts back what could not be reported.
-    pub fn put_back(&self, counts: HashMap<Used, Counts>) {
+    pub fn put_back(&self, counts: Vec<(Used, Counts)>) {
         let mut waiting = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for (used, more) in counts {
-            waiting.entry(used).or_default().add(&more);
+            let Some((_, entry)) = waiting.iter_mut().find(|(other, _)| *other == used) else {
+                waiting.push((used, more));
+                continue;
+            };
+            entry.add(&more);
         }
     }
 }
@@ -228,7 +238,7 @@ mod tests {
         usage.meter(&lease, tokens, Origin::Estimate);
         usage.put_back(waiting);
         let rows = usage.take();
-        let [counts] = rows.values().collect::<Vec<_>>()[..] else {
+        let [counts] = rows.iter().map(|(_, counts)| counts).collect::<Vec<_>>()[..] else {
             panic!("{rows:?}");
         };
         assert_eq!((counts.ok, counts.failed, counts.estimated), (1, 1, 1));
@@ -254,7 +264,7 @@ mod tests {
         usage.meter(&lease, tokens, Origin::Provider);
         usage.meter(&lease, tokens, Origin::Provider);
         let rows = usage.take();
-        assert!(rows.values().all(|one| one.tokens == tokens));
+        assert!(rows.iter().all(|(_, one)| one.tokens == tokens));
     }
 
     #[tokio::test]
@@ -272,6 +282,6 @@ mod tests {
         assert!(urgent());
         usage.count(&lease, Outcome::CredentialsRejected);
         assert!(urgent());
-        assert!(usage.take().values().all(|one| one.echo_blocked == 1));
+        assert!(usage.take().iter().all(|(_, one)| one.echo_blocked == 1));
     }
 }

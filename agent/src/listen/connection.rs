@@ -1,5 +1,6 @@
 //! One connection of an app: heads are read one at a time, and answered in order.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::http1::{HEAD_MAX_BYTES, RequestHead};
 use crate::pipeline::{Done, Refused, Shared};
 use crate::relay::Client;
 use crate::respond::{self, Refusal};
+
+/// Room for a first read. SDKs send heads of less than 2 KiB; a kept connection holds this much.
+const HEAD_ROOM_BYTES: usize = 4096;
 
 /// A head that has begun must be complete after this long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -111,8 +115,10 @@ impl Connection {
             scheme: self.scheme,
             drain: self.drain.clone(),
         };
+        // One for the connection, not one for each head: it stands in a list under a lock.
+        let mut drained = std::pin::pin!(self.drain.signaled());
         loop {
-            let head = match self.read_head(&mut client, preface).await {
+            let head = match self.read_head(&mut client, preface, drained.as_mut()).await {
                 Ok(Some(head)) => head,
                 Ok(None) => return Some((client.stream, client.buffer)),
                 Err(NoHead::Quiet) => return None,
@@ -148,6 +154,7 @@ impl Connection {
         &self,
         client: &mut Client,
         preface: &[u8],
+        mut drained: Pin<&mut impl Future>,
     ) -> Result<Option<RequestHead>, NoHead> {
         let mut parsed = 0;
         let mut deadline = (!client.buffer.is_empty()).then(|| Instant::now() + HEAD_TIMEOUT);
@@ -166,11 +173,11 @@ impl Connection {
                 }
             }
             let seen = client.buffer.len();
-            if client.buffer.is_empty() {
+            if client.buffer.is_empty() && client.buffer.capacity() > HEAD_ROOM_BYTES {
                 // Gives an idle connection's memory back.
                 client.buffer = BytesMut::new();
             }
-            client.buffer.reserve(4096);
+            client.buffer.reserve(HEAD_ROOM_BYTES);
             let mut piece = (&mut client.stream).take(HEAD_MAX_BYTES as u64);
             let read = timeout_at(
                 deadline.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT),
@@ -179,7 +186,7 @@ impl Connection {
             let read = tokio::select! {
                 read = read => read,
                 // A connection without a request has nothing to finish.
-                _ = self.drain.signaled(), if seen == 0 => return Err(NoHead::Quiet),
+                _ = drained.as_mut(), if seen == 0 => return Err(NoHead::Quiet),
             };
             match read {
                 Ok(Ok(1..)) => {}

@@ -10,6 +10,7 @@ mod http2;
 mod stream;
 mod tls;
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -140,10 +141,10 @@ impl RequestIds {
     }
 
     fn next(&self) -> String {
-        format!(
-            "req_{}{:08x}",
-            self.start,
-            self.next.fetch_add(1, Ordering::Relaxed)
-        )
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(32);
+        // Writing to a String does not fail.
+        let _ = write!(id, "req_{}{next:08x}", self.start);
+        id
     }
 }

@@ -15,6 +15,9 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// An app that sends nothing of a body it announced.
 pub(crate) const REQUEST_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Room for a first read: most answers, and any event of a stream. A thousand open streams hold this much each.
+const ROOM_BYTES: usize = 4 * 1024;
+
 /// An upstream that is silent, before its first byte or within a body. Reasoning models think for minutes; SDKs give up after ten.
 pub(super) const RESPONSE_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -38,12 +41,20 @@ pub(crate) async fn read(
     buffer: &mut BytesMut,
     idle: Duration,
 ) -> io::Result<usize> {
-    buffer.reserve(PIECE_BYTES);
+    if buffer.capacity() - buffer.len() < ROOM_BYTES / 4 {
+        buffer.reserve(ROOM_BYTES);
+    }
+    let room = (buffer.capacity() - buffer.len()).min(PIECE_BYTES);
     // The limit keeps what is read ahead to one piece whatever the allocation has room for.
     let mut piece = from.take(PIECE_BYTES as u64);
-    timeout(idle, piece.read_buf(buffer))
+    let read = timeout(idle, piece.read_buf(buffer))
         .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    if read == room {
+        // There is more than fits: from now on a whole record at a time.
+        buffer.reserve(PIECE_BYTES);
+    }
+    Ok(read)
 }
 
 /// Writes all of it.
