@@ -176,7 +176,9 @@ impl Shared {
                 "the Host header is neither an address nor localhost; list other names in `hosts`",
             ));
         }
-        if head.fields.first("origin").is_some() {
+        // Browsers alone send the second one, also where a page's request has no Origin: an image, a navigation.
+        let site = head.fields.first("sec-fetch-site");
+        if head.fields.first("origin").is_some() || site.is_some_and(|site| site != b"none") {
             return Err(Refusal::new(
                 Code::PermissionDenied,
                 "requests from web pages are not served",

@@ -6,9 +6,10 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, tcp};
 use tokio_rustls::server::TlsStream;
 
@@ -61,6 +62,26 @@ impl ClientStream {
                 let (read, write) = tokio::io::split(stream);
                 (ReadHalf::Duplex(read), WriteHalf::Duplex(write))
             }
+        }
+    }
+}
+
+/// How often a stalled connection is looked at: the kernel says that the other side has closed, but not anew while bytes wait to be read.
+const GONE_INTERVAL: Duration = Duration::from_millis(500);
+
+impl ReadHalf<'_> {
+    /// Returns when the app has closed its side although bytes from it still wait to be read. Only TCP can tell; the other kinds wait for
+    /// the limit on writing.
+    pub async fn closed_behind(&self) {
+        let Self::Tcp(half) = self else {
+            return std::future::pending().await;
+        };
+        loop {
+            match half.ready(Interest::READABLE).await {
+                Ok(ready) if !ready.is_read_closed() => {}
+                Ok(_) | Err(_) => return,
+            }
+            tokio::time::sleep(GONE_INTERVAL).await;
         }
     }
 }

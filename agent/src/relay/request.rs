@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use super::io::{REQUEST_IDLE_TIMEOUT, read, write};
 use super::{Progress, Sending, Stop};
 use crate::http1::{Decoder, Encoder, Framing, HEAD_MAX_BYTES};
+use crate::listen::ReadHalf;
 use crate::respond::{Code, Refusal};
 
 /// What of a whole body goes along with the head, in one write, and then at once. One TLS record less its head.
@@ -98,7 +99,7 @@ impl<'a> Body<'a> {
 /// Sends what else comes of the body, then watches for the app going away. Returns only when the exchange must end.
 pub(super) async fn send_rest(
     mut body: Body<'_>,
-    client: &mut (impl AsyncRead + Unpin),
+    client: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
     upstream: &mut (impl AsyncWrite + Unpin),
     progress: &Progress,
@@ -125,11 +126,18 @@ pub(super) async fn send_rest(
         if body.out().is_empty() {
             continue;
         }
-        let went = tokio::select! {
-            biased;
-            went = write(upstream, body.out()) => went,
+        let went = match body {
+            Body::Whole { .. } => tokio::select! {
+                biased;
+                went = write(upstream, body.out()) => went,
+                () = watch(client, buffer) => return Stop::ClientGone,
+            },
             // While a stream waits for the upstream, it is not read from: that is the app's back-pressure.
-            () = watch(client, buffer), if matches!(body, Body::Whole { .. }) => return Stop::ClientGone,
+            Body::Stream { .. } => tokio::select! {
+                biased;
+                went = write(upstream, body.out()) => went,
+                () = client.closed_behind() => return Stop::ClientGone,
+            },
         };
         if went.is_err() {
             // The provider may have answered and closed without reading on; the response decides.

@@ -59,7 +59,8 @@ pub(super) async fn relay_response(
     };
     let (mut out, encoder) = render_head(&head, framing, request, marks, progress, sieve);
     let mut clear = Vec::new();
-    let unreadable = |_: Unreadable| Stop::UpstreamDied;
+    // Before anything went out the app is told; after that its connection breaks off.
+    let unreadable = |_: Unreadable| Stop::Refused(ECHO_BLOCKED);
     sieve.feed(&early, &mut clear).map_err(unreadable)?;
     loop {
         // In the first round what has come of the body goes in one write with the head.

@@ -11,6 +11,7 @@
 mod arena;
 mod file;
 pub mod process;
+pub mod stack;
 mod value;
 
 pub use arena::{Arena, ArenaError, Slot, Tier};

@@ -65,8 +65,15 @@ impl Upstream {
         let server = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                // Decided before anybody hears of it, so that the next handshake is not stalled in this one's place.
+                let stalled = {
+                    let mut left = lock(&server.stalls);
+                    let stalled = *left > 0;
+                    *left = left.saturating_sub(1);
+                    stalled
+                };
                 server.note(|log| log.accepted += 1);
-                tokio::spawn(Arc::clone(&server).welcome(acceptor.clone(), stream));
+                tokio::spawn(Arc::clone(&server).welcome(acceptor.clone(), stream, stalled));
             }
         });
         Upstream { port, shared }
@@ -141,13 +148,7 @@ impl Shared {
         value
     }
 
-    async fn welcome(self: Arc<Self>, acceptor: TlsAcceptor, mut tcp: TcpStream) {
-        let stalled = {
-            let mut left = lock(&self.stalls);
-            let stalled = *left > 0;
-            *left = left.saturating_sub(1);
-            stalled
-        };
+    async fn welcome(self: Arc<Self>, acceptor: TlsAcceptor, mut tcp: TcpStream, stalled: bool) {
         if stalled {
             let mut piece = [0; 1024];
             while matches!(tcp.read(&mut piece).await, Ok(1..)) {}

@@ -120,13 +120,16 @@ impl Hsmd {
             ))?;
         let terms = terms(answer.terms.as_ref())?;
         let mut slot = self.arena.slot(checked.plaintext_len())?;
-        checked.open(
+        let opened = checked.open(
             trust,
             &connected.keys,
             &connected.session_id,
             &deliveries,
             slot.expose_mut(),
-        )?;
+        );
+        // Whatever came of it: the combiner and the cipher have worked here.
+        secret::stack::wipe_below();
+        opened?;
         check_header_safe(slot.expose())
             .map_err(|_| HsmdError::Contract("the opened key cannot stand in a header"))?;
         Ok(Lease {
