@@ -72,6 +72,12 @@ impl App {
         })
     }
 
+    /// Goes as a killed program with bytes unread does: at once, with a reset.
+    pub fn vanishes(self) {
+        // Without it the connection would end in order, behind what still waits to be sent.
+        let _ = self.stream.set_zero_linger();
+    }
+
     /// Stops keeping what comes: for answers without end.
     pub fn forgets(&mut self) {
         self.keeps = false;

@@ -95,15 +95,14 @@ async fn an_app_that_leaves_while_its_upload_is_stuck_cancels_the_upstream() {
     scene.upstream.stop_reading_at("/v1/files");
     let mut app = scene.open().await;
     // An app that ends in order leaves its last bytes, and its farewell behind them, with its own kernel, which waits for room that nobody
-    // makes: no one can see that. One that is killed, or gives up with bytes unread, is seen at once.
-    app.forgets();
+    // makes: no one can see that. One that is killed with bytes unread is seen at once.
     let lines = "Content-Type: application/octet-stream\r\nContent-Length: 1000000000\r\n";
     app.send(get("/openai/v1/files", lines).replacen("GET", "POST", 1))
         .await;
     // Until nobody takes any more: the upstream does not read, and the agent keeps nothing.
     let piece = vec![b'a'; 64 * 1024];
     while let Ok(true) = tokio::time::timeout(STUCK, app.try_send(&piece)).await {}
-    drop(app);
+    app.vanishes();
     let gone = scene
         .agent
         .until("tacit_agent_connections", |open| open < 0.5);
