@@ -10,7 +10,10 @@ use crate::upstream::{Provider, Tokens};
 
 /// How far an estimate may be from the truth, as a factor. A stream that the client leaves says no usage, so an agent
 /// judges by what passed; texts of a few words, as in the stories, are the worst case for any rule of bytes per token.
-pub const ESTIMATE: RangeInclusive<f64> = 0.25..=6.0;
+const OUTPUT: RangeInclusive<f64> = 0.25..=6.0;
+
+/// The same for the input, for which the whole body of a request stands: JSON around six words.
+const INPUT: RangeInclusive<f64> = 0.25..=20.0;
 
 /// Totals for one provider, over all its keys.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,21 +77,25 @@ impl Metered {
         Ok(())
     }
 
-    /// Input and output within a factor of what the provider counted.
-    pub fn is_near(&self, served: &Tokens, factor: RangeInclusive<f64>) -> anyhow::Result<()> {
-        for (metered, served) in [
-            (self.tokens.input, served.input),
-            (self.tokens.output, served.output),
-        ] {
-            let near = match served {
-                0 => metered == 0,
-                _ => factor.contains(&(metered as f64 / served as f64)),
-            };
-            ensure!(
-                near,
-                "metered {metered} for {served}, more than a factor of {factor:?}"
-            );
-        }
-        Ok(())
+    /// Output within a factor of what the provider counted.
+    pub fn output_is_near(&self, served: &Tokens) -> anyhow::Result<()> {
+        near("output", self.tokens.output, served.output, &OUTPUT)
     }
+
+    /// Input within a factor of what the provider counted.
+    pub fn input_is_near(&self, served: &Tokens) -> anyhow::Result<()> {
+        near("input", self.tokens.input, served.input, &INPUT)
+    }
+}
+
+fn near(kind: &str, metered: u64, served: u64, factor: &RangeInclusive<f64>) -> anyhow::Result<()> {
+    let near = match served {
+        0 => metered == 0,
+        _ => factor.contains(&(metered as f64 / served as f64)),
+    };
+    ensure!(
+        near,
+        "{kind}: metered {metered} for {served}, beyond a factor of {factor:?}"
+    );
+    Ok(())
 }

@@ -16,12 +16,13 @@ REFUSED = {400: openai.BadRequestError, 404: openai.NotFoundError}[STATUS]
 
 chats.chat(client, MODEL)
 chats.streamed(client, MODEL, stream_options={"include_usage": True})
-if PROVIDER == "xai":
-    chats.streamed(client, MODEL)
+if PROVIDER == "deepseek":
+    chats.unasked(client, MODEL, reasoning=2, **CACHES[PROVIDER])
 else:
-    thought = {"deepseek": 2, "openrouter": 1}[PROVIDER]
-    chats.unasked(client, MODEL, reasoning=thought, **CACHES[PROVIDER])
-chats.embeddings(client, "text-embedding-3-small")
+    # These say it unasked.
+    chats.streamed(client, MODEL)
+if PROVIDER != "deepseek":  # has none
+    chats.embeddings(client, "text-embedding-3-small")
 check("models", len([model.id for model in client.models.list()]), 2)
 chats.missing(client, REFUSED, status=STATUS)
 

@@ -57,7 +57,11 @@ pub(super) fn extra(provider: Provider) -> Tokens {
 pub(super) fn usage_when_asked(provider: Provider) -> bool {
     !matches!(
         provider,
-        Provider::Mistral | Provider::Xai | Provider::Fireworks | Provider::Perplexity
+        Provider::Mistral
+            | Provider::Xai
+            | Provider::Fireworks
+            | Provider::OpenRouter
+            | Provider::Perplexity
     )
 }
 
