@@ -32,17 +32,12 @@ pub async fn patient<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// Where `needle` begins in `bytes`.
 pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes
-        .windows(needle.len())
-        .position(|window| window == needle)
+    memchr::memmem::find(bytes, needle)
 }
 
 /// How often `needle` stands in `bytes`.
 pub fn count(bytes: &[u8], needle: &[u8]) -> usize {
-    bytes
-        .windows(needle.len())
-        .filter(|window| *window == needle)
-        .count()
+    memchr::memmem::find_iter(bytes, needle).count()
 }
 
 /// The values of every field of this name in a head.

@@ -224,9 +224,10 @@ impl Scene {
 
     /// The requests that arrived upstream and did not break off.
     pub fn whole(&self) -> Vec<Seen> {
-        let mut requests = self.upstream.requests();
-        requests.retain(|seen| seen.complete);
-        requests
+        self.upstream.look(|log| {
+            let whole = log.requests.iter().filter(|seen| seen.complete);
+            whole.cloned().collect()
+        })
     }
 
     /// Sends these bytes, which are no whole request, and leaves. Returns when the agent has dealt with that.
@@ -259,15 +260,21 @@ impl Scene {
     /// Where things stand now.
     pub fn mark(&self) -> Mark {
         Mark {
-            requests: self.upstream.requests().len(),
+            requests: self.upstream.look(|log| log.requests.len()),
             heard: self.heard().len(),
         }
     }
 
+    /// What arrived upstream after `mark`.
+    pub fn requests_since(&self, mark: Mark) -> Vec<Seen> {
+        self.upstream
+            .look(|log| log.requests[mark.requests..].to_vec())
+    }
+
     /// How the property was broken after `mark`, if it was.
     pub fn broken(&self, mark: Mark) -> Option<String> {
-        for seen in self.upstream.requests().iter().skip(mark.requests) {
-            if let Err(broken) = self.judge(seen) {
+        for seen in self.requests_since(mark) {
+            if let Err(broken) = self.judge(&seen) {
                 return Some(format!("{broken}: {seen:#?}"));
             }
         }

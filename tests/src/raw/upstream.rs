@@ -116,12 +116,17 @@ impl Upstream {
 
     /// What happened so far.
     pub fn log(&self) -> Log {
-        lock(&self.shared.log).clone()
+        self.look(Log::clone)
+    }
+
+    /// What `read` sees in it.
+    pub fn look<T>(&self, read: impl FnOnce(&Log) -> T) -> T {
+        read(&lock(&self.shared.log))
     }
 
     /// The requests so far.
     pub fn requests(&self) -> Vec<Seen> {
-        self.log().requests
+        self.look(|log| log.requests.clone())
     }
 
     /// Returns what `look` sees as soon as it sees something.
