@@ -16,6 +16,9 @@ pub(crate) struct Rule {
     /// Methods, joined by `|`; `*` for any.
     methods: &'static str,
     pattern: &'static str,
+    /// How long the whole segments before the first placeholder are. Most rows of a table are passed over by them, most matches made by them
+    /// alone.
+    literal: usize,
     pub needs: Permission,
     pub model: At,
     pub content: Content,
@@ -76,6 +79,7 @@ impl Rule {
         Self {
             methods,
             pattern,
+            literal: literal(pattern),
             needs,
             model: At::Nowhere,
             content: Content::Opaque,
@@ -166,8 +170,12 @@ impl Rule {
     /// Holds a request against the row. `rest` is the path without slash and mount. `Some(range)`: it fits, and that is where in `rest` the
     /// model stands (empty without one).
     pub fn fits(&self, method: &str, rest: &str, verbs: bool) -> Option<Range<usize>> {
+        let tail = rest.strip_prefix(self.pattern.get(..self.literal)?)?;
         let mut methods = self.methods.split('|');
         methods.find(|one| *one == ANY || *one == method)?;
+        if self.literal == self.pattern.len() {
+            return tail.is_empty().then_some(0..0);
+        }
         let mut span = 0..0;
         let mut at = 0;
         let mut segments = rest.split('/');
@@ -186,6 +194,21 @@ impl Rule {
         }
         segments.next().is_none().then_some(span)
     }
+}
+
+/// The length of the whole segments before the first placeholder, without the slash after them.
+const fn literal(pattern: &str) -> usize {
+    let bytes = pattern.as_bytes();
+    let (mut at, mut slash) = (0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'*' | b'{' => return slash,
+            b'/' => slash = at,
+            _ => {}
+        }
+        at += 1;
+    }
+    at
 }
 
 /// `Some(Some(_))`: where in the segment its model stands.

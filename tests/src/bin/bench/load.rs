@@ -26,6 +26,7 @@ const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(3);
 /// Of a whole request, head and body.
 const REQUEST_BYTES: usize = 150;
+const BODY: &str = r#"{"model":"m"}"#;
 /// Before the first request is due: all connections must stand and have done one exchange.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -212,11 +213,11 @@ pub fn request(host: &str, prefix: &str, key: &str) -> Vec<u8> {
     let head = format!(
         "POST {prefix}/v1/embeddings HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\ncontent-length: "
     );
-    // Two digits, the blank line, and at least an empty object.
+    // Two digits, the blank line, and at least the model.
     let body = REQUEST_BYTES
         .saturating_sub(head.len() + 2 + 4)
-        .clamp(10, 99);
-    format!("{head}{body}\r\n\r\n{:<body$}", "{}").into_bytes()
+        .clamp(BODY.len(), 99);
+    format!("{head}{body}\r\n\r\n{BODY:<body$}").into_bytes()
 }
 
 fn exchange(
