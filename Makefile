@@ -47,7 +47,8 @@ docs: ## the documentation of the code, warnings denied
 	.ci/setup build
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
-fuzz: ## every fuzz target for FUZZ_SECONDS each (needs cargo-fuzz)
+fuzz: ## every fuzz target for FUZZ_SECONDS each
+	.ci/setup fuzz
 	.ci/fuzz $(FUZZ_SECONDS)
 
 clean: ## remove what was built and installed below this folder

@@ -13,8 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::http1::{Decoder, Framing, RequestHead};
+use crate::metrics::Limit;
 use crate::relay::Client;
-use crate::relay::io::{REQUEST_IDLE_TIMEOUT, read};
+use crate::relay::io::{PAUSED, REQUEST_IDLE_TIMEOUT, read};
 use crate::respond::{Code, Refusal};
 
 /// Up to here a body needs no leave: 1024 connections together stay below what a pod is given.
@@ -87,7 +88,8 @@ pub enum Unread {
     Refused(Refusal),
 }
 
-const TOO_LARGE: Refusal = Refusal::new(
+const TOO_LARGE: Refusal = Refusal::of_limit(
+    Limit::Body,
     Code::BadRequest,
     "the request body has more than 64 MiB, and this endpoint's must be read before it is sent on",
 );
@@ -148,10 +150,7 @@ pub async fn collect(
         match read(&mut client.stream, &mut client.buffer, REQUEST_IDLE_TIMEOUT).await {
             Ok(1..) => {}
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                return Err(Unread::Refused(Refusal::new(
-                    Code::BadRequest,
-                    "the request body stopped for 60 s",
-                )));
+                return Err(Unread::Refused(PAUSED));
             }
             Ok(0) | Err(_) => return Err(Unread::ClientGone),
         }
@@ -162,7 +161,8 @@ impl Spool {
     async fn leave(&self) -> Result<OwnedSemaphorePermit, Unread> {
         match timeout(LARGE_WAIT, Arc::clone(&self.large).acquire_owned()).await {
             Ok(Ok(leave)) => Ok(leave),
-            Ok(Err(_)) | Err(_) => Err(Unread::Refused(Refusal::new(
+            Ok(Err(_)) | Err(_) => Err(Unread::Refused(Refusal::of_limit(
+                Limit::LargeBodies,
                 Code::RateLimited,
                 "too many large request bodies at one time; try again in a moment",
             ))),

@@ -44,8 +44,18 @@ impl Outcome {
 /// A limit that was hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
+    /// The size of a body that must be read whole.
+    Body,
+    /// The time that a body may pause.
+    BodyPause,
     /// As many connections at one listener as there may be.
     Connections,
+    /// The size or the number of fields of a head.
+    Head,
+    /// The time that a head may take.
+    HeadTime,
+    /// As many large bodies in memory as there may be.
+    LargeBodies,
     /// As many HTTP/2 streams as there may be.
     Streams,
     /// As many WebSockets as there may be.
@@ -58,7 +68,12 @@ impl Limit {
     /// Label value.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Body => "body",
+            Self::BodyPause => "body_pause",
             Self::Connections => "connections",
+            Self::Head => "head",
+            Self::HeadTime => "head_time",
+            Self::LargeBodies => "large_bodies",
             Self::Streams => "streams",
             Self::Sockets => "sockets",
             Self::SocketMessage => "socket_message",

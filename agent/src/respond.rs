@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use providers::{Api, Family};
 
 use crate::http1::{Reject, response};
+use crate::metrics::Limit;
 
 /// The stable codes of `x-tacit-error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,12 +107,27 @@ pub struct Refusal {
     pub code: Code,
     /// What the developer reads.
     pub message: &'static str,
+    /// The limit that was met, if that is why.
+    pub limit: Option<Limit>,
 }
 
 impl Refusal {
     /// A refusal with its text.
     pub const fn new(code: Code, message: &'static str) -> Self {
-        Self { code, message }
+        Self {
+            code,
+            message,
+            limit: None,
+        }
+    }
+
+    /// A refusal because a limit was met; it is counted when it is answered.
+    pub const fn of_limit(limit: Limit, code: Code, message: &'static str) -> Self {
+        Self {
+            code,
+            message,
+            limit: Some(limit),
+        }
     }
 }
 
@@ -119,7 +135,8 @@ impl From<Reject> for Refusal {
     fn from(reject: Reject) -> Self {
         match reject {
             Reject::Bad(message) => Self::new(Code::BadRequest, message),
-            Reject::TooLarge => Self::new(
+            Reject::TooLarge => Self::of_limit(
+                Limit::Head,
                 Code::HeadersTooLarge,
                 "the request head has more than 32 KiB or 100 headers",
             ),
@@ -135,7 +152,7 @@ pub fn refusal(
     keep_alive: bool,
     with_body: bool,
 ) -> Vec<u8> {
-    let Refusal { code, message } = refusal;
+    let Refusal { code, message, .. } = refusal;
     let status = code.status();
     let api = api.unwrap_or(Api::own(Family::Openai));
     let body = api.refusal(

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::http2::PREFACE;
 use super::{ClientStream, Door, RequestIds, http2, tls};
 use crate::http1::{HEAD_MAX_BYTES, RequestHead};
+use crate::metrics::Limit;
 use crate::pipeline::{Done, Refused, Shared};
 use crate::relay::Client;
 use crate::respond::{self, Refusal};
@@ -191,7 +192,8 @@ impl Connection {
             match read {
                 Ok(Ok(1..)) => {}
                 Err(_) if seen > 0 => {
-                    return Err(NoHead::Refused(Refusal::new(
+                    return Err(NoHead::Refused(Refusal::of_limit(
+                        Limit::HeadTime,
                         respond::Code::BadRequest,
                         "the request head was not complete after 10 s",
                     )));
@@ -211,6 +213,9 @@ impl Connection {
     ) {
         let Refused { refusal, api } = refused;
         tracing::debug!(request_id, code = refusal.code.name(), "refused");
+        if let Some(limit) = refusal.limit {
+            self.shared.metrics.limit(limit);
+        }
         let text = respond::refusal(refusal, api, request_id, false, with_body);
         if matches!(
             timeout(HEAD_TIMEOUT, client.stream.write_all(&text)).await,

@@ -8,12 +8,21 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::Stop;
+use crate::metrics::Limit;
+use crate::respond::{Code, Refusal};
 
 /// Read at once from either side. One TLS record.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// An app that sends nothing of a body it announced.
 pub(crate) const REQUEST_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What it is told then.
+pub(crate) const PAUSED: Refusal = Refusal::of_limit(
+    Limit::BodyPause,
+    Code::BadRequest,
+    "the request body stopped for 60 s",
+);
 
 /// Room for a first read: most answers, and any event of a stream. A thousand open streams hold this much each.
 const ROOM_BYTES: usize = 4 * 1024;

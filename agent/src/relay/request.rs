@@ -5,7 +5,7 @@ use std::io;
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
-use super::io::{REQUEST_IDLE_TIMEOUT, read, write};
+use super::io::{PAUSED, REQUEST_IDLE_TIMEOUT, read, write};
 use super::{Progress, Sending, Stop};
 use crate::http1::{Decoder, Encoder, Framing, HEAD_MAX_BYTES};
 use crate::listen::ReadHalf;
@@ -110,10 +110,7 @@ pub(super) async fn send_rest(
                 Ok(0) => return Stop::ClientGone,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Stop::Refused(Refusal::new(
-                        Code::BadRequest,
-                        "the request body stopped for 60 s",
-                    ));
+                    return Stop::Refused(PAUSED);
                 }
                 Err(_) => return Stop::ClientGone,
             }
