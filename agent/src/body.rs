@@ -24,6 +24,10 @@ const SMALL_BYTES: usize = 256 * 1024;
 /// Largest body that is collected. Anthropic takes 32 MiB, Gemini 20 MiB inline, audio uploads have 25 MiB.
 pub const WHOLE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// Up to here a body that is there is copied. A larger one keeps the place where it lies, and the connection gets another for its next head,
+/// which costs more than such a copy.
+const COPIED_MAX: usize = 2 * 1024;
+
 /// Bodies beyond [`SMALL_BYTES`] at one time; more of them wait.
 const LARGE_MAX: usize = 8;
 
@@ -116,10 +120,17 @@ pub async fn collect(
         let went = client.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
         went.await.map_err(|_| Unread::ClientGone)?;
     }
-    // Most bodies came along with their head: taken as they lie there, without a copy.
+    // Most bodies came along with their head.
     if matches!(head.framing, Framing::Length(_)) && client.buffer.len() >= announced {
+        let bytes = if announced <= COPIED_MAX {
+            let bytes = Bytes::copy_from_slice(&client.buffer[..announced]);
+            client.buffer.advance(announced);
+            bytes
+        } else {
+            client.buffer.split_to(announced).freeze()
+        };
         return Ok(Whole {
-            bytes: client.buffer.split_to(announced).freeze(),
+            bytes,
             _leave: leave.map(Arc::new),
         });
     }

@@ -1,6 +1,9 @@
 //! Reads and writes of an exchange, each with its limit.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -72,7 +75,21 @@ pub(crate) async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> i
         to.write_all(bytes).await?;
         to.flush().await
     };
-    timeout(WRITE_IDLE_TIMEOUT, whole)
+    within(WRITE_IDLE_TIMEOUT, whole).await
+}
+
+/// `work`, given up after `limit`. Most writes go through at once, and need no timer.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let mut work = pin!(work);
+    if let Poll::Ready(done) =
+        poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await
+    {
+        return done;
+    }
+    timeout(limit, work)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -26,6 +26,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::inject::Outgoing;
 use crate::keys::Lease;
+use crate::relay::io::within;
 use crate::respond::{Code, Refusal};
 use address::Reach;
 
@@ -45,6 +46,9 @@ const ADDRESSES_MAX: usize = 8;
 /// Idle connections kept per route. A pod talks to a provider over a few connections; more would only age.
 const IDLE_MAX: usize = 32;
 
+/// The largest buffer that waits with its connection. What a long answer needed is given back.
+const IDLE_BUFFER_MAX: usize = 4 * 1024;
+
 /// Idle connections older than this are closed: well under the 60 s and more that providers' front ends keep them, so that we are the ones
 /// who close, and a request seldom meets a connection that is just going away.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -60,6 +64,8 @@ pub struct Upstream {
 
 struct Idle {
     stream: Stream,
+    /// Empty; kept for its allocation.
+    buffer: BytesMut,
     since: Instant,
 }
 
@@ -129,11 +135,15 @@ impl Upstream {
     }
 
     /// A kept connection that is still silent and open, or nothing.
-    async fn reuse(&self) -> Option<Stream> {
+    async fn reuse(&self) -> Option<(Stream, BytesMut)> {
         loop {
-            let Idle { mut stream, since } = self.lock().pop_back()?;
+            let Idle {
+                mut stream,
+                buffer,
+                since,
+            } = self.lock().pop_back()?;
             if since.elapsed() < IDLE_TIMEOUT && stream.is_quiet().await {
-                return Some(stream);
+                return Some((stream, buffer));
             }
         }
     }
@@ -240,11 +250,11 @@ impl BoundUpstream {
     /// A connection that was used before, or a new one.
     pub async fn connection(&self) -> Result<BoundConnection<'_>, Refusal> {
         match self.upstream.reuse().await {
-            Some(stream) => Ok(BoundConnection {
+            Some((stream, buffer)) => Ok(BoundConnection {
                 bound: self,
                 stream,
                 reused: true,
-                buffer: BytesMut::new(),
+                buffer,
             }),
             None => self.new_connection().await,
         }
@@ -289,9 +299,7 @@ impl BoundConnection<'_> {
                 .await?;
             self.stream.flush().await
         };
-        Ok(timeout(HEAD_WRITE_TIMEOUT, write)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+        Ok(within(HEAD_WRITE_TIMEOUT, write).await)
     }
 
     /// Keeps the connection for the next request. Only after a complete, clean exchange.
@@ -299,12 +307,18 @@ impl BoundConnection<'_> {
         if !self.buffer.is_empty() {
             return;
         }
+        let buffer = if self.buffer.capacity() <= IDLE_BUFFER_MAX {
+            self.buffer
+        } else {
+            BytesMut::new()
+        };
         let mut idle = self.bound.upstream.lock();
         if idle.len() >= IDLE_MAX {
             idle.pop_front();
         }
         idle.push_back(Idle {
             stream: self.stream,
+            buffer,
             since: Instant::now(),
         });
     }

@@ -70,15 +70,14 @@ impl<'a> Finder<'a> {
             Some(place) => (place, true),
             None => (place, false),
         };
-        let steps: Vec<&str> = place.split('.').collect();
         let spelling = self.spelling();
-        let Some((first, rest)) = steps.split_first() else {
-            return Ok(());
-        };
+        // Most places are in no body: nothing is made for those.
+        let (first, rest) = place.split_once('.').unwrap_or((place, ""));
         let Some(value) = root.get(first, spelling)? else {
             return Ok(());
         };
-        json::walk(value, rest, spelling, &mut |value| {
+        let rest: Vec<&str> = rest.split('.').filter(|step| !step.is_empty()).collect();
+        json::walk(value, &rest, spelling, &mut |value| {
             if !is_list {
                 return note(self, value);
             }

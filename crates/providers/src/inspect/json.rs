@@ -13,6 +13,9 @@ use super::BodyFault;
 /// Members of one object that is looked into. Real ones have dozens.
 const MEMBERS_MAX: usize = 4096;
 
+/// Up to here every key is compared with every other one.
+const COMPARED_MAX: usize = 16;
+
 /// How names may be spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
@@ -39,9 +42,7 @@ impl<'a> Object<'a> {
         if members.len() > MEMBERS_MAX {
             return Err(BodyFault::TooMuch);
         }
-        let mut keys: Vec<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+        if has_twins(&members) {
             return Err(BodyFault::Duplicate);
         }
         Ok(Self { members })
@@ -75,6 +76,23 @@ impl<'a> Object<'a> {
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
+}
+
+/// Whether a key stands there twice. Small objects, which most are, are compared without a list of their keys.
+fn has_twins<T>(members: &[(String, T)]) -> bool {
+    if members.len() <= COMPARED_MAX {
+        let mut rest = members;
+        while let [(key, _), others @ ..] = rest {
+            if others.iter().any(|(other, _)| other == key) {
+                return true;
+            }
+            rest = others;
+        }
+        return false;
+    }
+    let mut keys: Vec<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The elements of an array; anything else stands for itself.
@@ -268,6 +286,19 @@ mod tests {
             ("", "model", Exact, Err(BodyFault::Json)),
         ] {
             assert_eq!(get(text, name, spelling), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn twins_are_found_in_small_and_in_large_objects() {
+        for others in [0, COMPARED_MAX - 2, COMPARED_MAX - 1, COMPARED_MAX] {
+            let members = |last| {
+                let others = (0..others).map(|n| format!(r#""{n}":0,"#));
+                format!(r#"{{"a":0,{}"{last}":0}}"#, others.collect::<String>())
+            };
+            assert!(Object::read(members("b").as_bytes()).is_ok());
+            let twins = Object::read(members("a").as_bytes());
+            assert_eq!(twins.err(), Some(BodyFault::Duplicate), "{others}");
         }
     }
 
