@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::http1::{Decoder, Framing, RequestHead};
 use crate::metrics::Limit;
 use crate::relay::Client;
-use crate::relay::io::{PAUSED, REQUEST_IDLE_TIMEOUT, read};
+use crate::relay::io::{PAUSED, REQUEST_IDLE_TIMEOUT, read, write};
 use crate::respond::{Code, Refusal};
 
 /// Up to here a body needs no leave: 1024 connections together stay below what a pod is given.
@@ -28,8 +27,12 @@ pub const WHOLE_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// which costs more than such a copy.
 const COPIED_MAX: usize = 2 * 1024;
 
-/// Bodies beyond [`SMALL_BYTES`] at one time; more of them wait.
-const LARGE_MAX: usize = 8;
+/// What all bodies beyond [`SMALL_BYTES`] may take together; more of them wait. They are held until they are answered, since another key may
+/// have to be tried.
+const LARGE_TOTAL_BYTES: usize = 256 * 1024 * 1024;
+
+/// The budget is counted in pieces of this size.
+const UNIT_BYTES: usize = 64 * 1024;
 
 /// How long one waits for its turn.
 const LARGE_WAIT: Duration = Duration::from_secs(30);
@@ -43,7 +46,7 @@ pub struct Spool {
 impl Default for Spool {
     fn default() -> Self {
         Self {
-            large: Arc::new(Semaphore::new(LARGE_MAX)),
+            large: Arc::new(Semaphore::new(LARGE_TOTAL_BYTES / UNIT_BYTES)),
         }
     }
 }
@@ -114,10 +117,10 @@ pub async fn collect(
     }
     let mut leave = None;
     if announced > SMALL_BYTES {
-        leave = Some(spool.leave().await?);
+        leave = Some(spool.leave(announced).await?);
     }
     if head.expects_continue && client.buffer.is_empty() {
-        let went = client.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+        let went = write(&mut client.stream, b"HTTP/1.1 100 Continue\r\n\r\n");
         went.await.map_err(|_| Unread::ClientGone)?;
     }
     // Most bodies came along with their head.
@@ -150,7 +153,8 @@ pub async fn collect(
             return Err(Unread::Refused(TOO_LARGE));
         }
         if bytes.len() > SMALL_BYTES && leave.is_none() {
-            leave = Some(spool.leave().await?);
+            // Nobody has said how long it will be.
+            leave = Some(spool.leave(WHOLE_MAX_BYTES).await?);
         }
         if decoder.is_done() {
             return Ok(Whole {
@@ -169,8 +173,10 @@ pub async fn collect(
 }
 
 impl Spool {
-    async fn leave(&self) -> Result<OwnedSemaphorePermit, Unread> {
-        match timeout(LARGE_WAIT, Arc::clone(&self.large).acquire_owned()).await {
+    async fn leave(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Unread> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let waiting = Arc::clone(&self.large).acquire_many_owned(units);
+        match timeout(LARGE_WAIT, waiting).await {
             Ok(Ok(leave)) => Ok(leave),
             Ok(Err(_)) | Err(_) => Err(Unread::Refused(Refusal::of_limit(
                 Limit::LargeBodies,

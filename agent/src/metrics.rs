@@ -191,7 +191,7 @@ impl Metrics {
         )?;
         let failovers = counter(
             "tacit_agent_failovers_total",
-            "Attempts that were followed by another one, by why. credentials: rotate a key; rate, quota: the limits are too small for the load",
+            "Attempts that were followed by another one, by why. credentials: rotate a key; rate, quota: its limits are too small for the load; server: the provider failed; terms: the key is not for what was asked; unleased: look at hsmd; unreachable: the network",
             &["provider", "reason"],
         )?;
         let cost = CounterVec::new(

@@ -6,16 +6,15 @@
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use providers::{Api, Family, Permission, UpstreamFault};
+use providers::{Api, Call, Family, Permission, UpstreamFault};
 use tokio::time::Instant;
 
 use crate::body::{self, Spool, Unread, Whole};
 use crate::http1::{Framing, RequestHead, target};
 use crate::inject::Outgoing;
-use crate::keys::Lease;
 use crate::metrics::{Metrics, Outcome};
 use crate::mock;
-use crate::policy::Ask;
+use crate::policy::{self, Ask};
 use crate::relay::{self, CREDENTIALS_REJECTED, Client, Ended, Marks, Rejected, Sending};
 use crate::respond::{Code, Refusal};
 use crate::route::{Route, Routes, Source};
@@ -78,6 +77,9 @@ struct Story<'a> {
     closing: bool,
     started: Instant,
 }
+
+/// What method and path ask for, and the permission that it takes.
+type Called = (Call, Permission);
 
 /// One key that a request may be tried with.
 #[derive(Clone)]
@@ -216,25 +218,52 @@ impl Story<'_> {
             Ok(steps) => steps,
             Err(refusal) => return end(Ended::Refused(refusal)),
         };
-        let body = match self.body(client, &steps[0], path).await {
+        let called = match Ask::call(route.api, self.head, path) {
+            Ok(called) => called,
+            Err(refusal) => return end(Ended::Refused(refusal)),
+        };
+        let body = match self.body(client, &steps[0], &called).await {
             Ok(body) => body,
             Err(Unread::ClientGone) => return end(Ended::ClientGone),
             Err(Unread::Refused(refusal)) => return end(Ended::Refused(refusal)),
         };
         let (mut at, mut again) = (0, false);
+        // When no attempt is sent at all, what the first key was refused for is what the app can act upon.
+        let mut first_refusal = None;
         loop {
             let step = &steps[at];
             // A body in passing is gone after one attempt.
             let last = at + 1 == steps.len() || (body.is_none() && self.head.has_body());
-            let ended = self
-                .attempt(client, step, route, path, body.as_ref(), last)
-                .await;
-            let next = if last {
-                None
-            } else {
-                self.next(step, &ended, again)
+            let called = || match Arc::ptr_eq(&step.route, route) {
+                true => Ok(called.clone()),
+                false => {
+                    let path = route.api.translate(step.route.api, path);
+                    Ask::call(step.route.api, self.head, &path)
+                }
             };
+            let ended = match called() {
+                Ok(called) => {
+                    self.attempt(client, step, called, body.as_ref(), last)
+                        .await
+                }
+                Err(refusal) => Ended::NotSent(refusal),
+            };
+            match &ended {
+                Ended::NotSent(refusal) if at == 0 => first_refusal = Some(*refusal),
+                Ended::NotSent(_) => {}
+                Ended::Relayed { .. }
+                | Ended::Refused(_)
+                | Ended::Rejected(_)
+                | Ended::Socket(_)
+                | Ended::ClientGone
+                | Ended::Broken => first_refusal = None,
+            }
+            let next = if last { None } else { self.next(&ended, again) };
             let Some(next) = next else {
+                let (ended, step) = match first_refusal {
+                    Some(refusal) => (Ended::NotSent(refusal), &steps[0]),
+                    None => (ended, step),
+                };
                 return Ending {
                     ended,
                     route: Arc::clone(&step.route),
@@ -295,31 +324,19 @@ impl Story<'_> {
         &self,
         client: &mut Client,
         first: &Step,
-        path: &str,
+        (call, permission): &Called,
     ) -> Result<Option<Whole>, Unread> {
-        let (call, permission) =
-            Ask::call(first.route.api, self.head, path).map_err(Unread::Refused)?;
-        if !call.reads_body() || !self.head.has_body() {
+        if !policy::must_be_read(call, *permission, self.head) {
             return Ok(None);
         }
-        // Uploads can be larger than what we collect, and only batches among them, which are forms, name models. A key that may use all
-        // models, and remote servers too, has nothing to be looked for.
-        if permission == Permission::Files {
-            let content_type = self.head.fields.first("content-type").unwrap_or_default();
-            if !content_type
-                .trim_ascii_start()
-                .to_ascii_lowercase()
-                .starts_with(b"multipart/")
-            {
-                return Ok(None);
-            }
+        // Uploads can be larger than what we collect, so they stream where there is nothing to be looked for.
+        if *permission == Permission::Files {
             let leasing = first.target.keys.lease(&first.target.wanted);
             let lease = client
                 .unless_gone(leasing)
                 .await
                 .ok_or(Unread::ClientGone)?;
-            let terms = &lease.map_err(Unread::Refused)?.terms;
-            if terms.allows_every_model() && terms.allows_endpoint(Permission::Mcp) {
+            if policy::may_go_unread(&lease.map_err(Unread::Refused)?.terms) {
                 return Ok(None);
             }
         }
@@ -333,22 +350,20 @@ impl Story<'_> {
         &self,
         client: &mut Client,
         step: &Step,
-        entered: &Arc<Route>,
-        path: &str,
+        called: Called,
         body: Option<&Whole>,
         last: bool,
     ) -> Ended {
-        let path = entered.api.translate(step.route.api, path);
         let mut settling =
             Settling::new(&self.shared.metrics, &self.shared.usage, &step.route.name);
         let ended = match self
-            .judge_and_send(client, step, &path, body, last, &mut settling)
+            .judge_and_send(client, step, called, body, last, &mut settling)
             .await
         {
             Ok(ended) => ended,
             Err(refusal) => Ended::NotSent(refusal),
         };
-        self.learn(&step.target, &ended, settling.lease());
+        self.learn(&step.target, &ended);
         settling.settle(outcome(&ended), self.started.elapsed());
         ended
     }
@@ -357,7 +372,7 @@ impl Story<'_> {
         &self,
         client: &mut Client,
         step: &Step,
-        path: &str,
+        called: Called,
         body: Option<&Whole>,
         last: bool,
         settling: &mut Settling<'_>,
@@ -366,7 +381,7 @@ impl Story<'_> {
         let Source::Live { upstream, .. } = &route.source else {
             return Err(Refusal::new(Code::BadRequest, "the route has no provider"));
         };
-        let ask = Ask::read(route.api, &route.aliases, self.head, path, body)?;
+        let ask = Ask::read(route.api, &route.aliases, self.head, called, body)?;
         let leasing = target.keys.lease(&target.wanted);
         let Some(lease) = client.unless_gone(leasing).await else {
             return Ok(Ended::ClientGone);
@@ -411,7 +426,7 @@ impl Story<'_> {
     }
 
     /// What an attempt says about its key, for the requests after this one.
-    fn learn(&self, target: &Target, ended: &Ended, lease: Option<&Arc<Lease>>) {
+    fn learn(&self, target: &Target, ended: &Ended) {
         let now = Instant::now();
         match ended {
             Ended::Relayed { status, .. } if *status < 400 => target.succeed(),
@@ -419,7 +434,7 @@ impl Story<'_> {
             Ended::Relayed { status: 429, .. } => target.cool(now, None),
             Ended::Rejected(Rejected { fault, retry_after }) => match fault {
                 UpstreamFault::AuthBad | UpstreamFault::AuthScope | UpstreamFault::Quota => {
-                    target.refuse(now, lease.map_or(0, |lease| lease.version));
+                    target.refuse(now);
                 }
                 UpstreamFault::Rate | UpstreamFault::Overloaded => target.cool(now, *retry_after),
                 UpstreamFault::Server | UpstreamFault::Other => {}
@@ -433,18 +448,16 @@ impl Story<'_> {
     }
 
     /// What comes after an attempt that was not the answer; nothing when it was.
-    fn next(&self, step: &Step, ended: &Ended, again: bool) -> Option<Next> {
+    fn next(&self, ended: &Ended, again: bool) -> Option<Next> {
         let other = |reason| Some(Next { reason, wait: None });
         match ended {
             Ended::NotSent(refusal) => match refusal.code {
                 // The next key, or the provider behind it, may be in reach; its terms may allow what these did not.
-                Code::HsmUnavailable
-                | Code::KeyRevoked
-                | Code::ModelNotAllowed
-                | Code::PermissionDenied
-                | Code::UpstreamNotAllowed
-                | Code::UpstreamTimeout
-                | Code::UpstreamUnreachable => other("unreachable"),
+                Code::ModelNotAllowed | Code::PermissionDenied | Code::UpstreamNotAllowed => {
+                    other("terms")
+                }
+                Code::HsmUnavailable | Code::KeyRevoked => other("unleased"),
+                Code::UpstreamTimeout | Code::UpstreamUnreachable => other("unreachable"),
                 Code::BadRequest
                 | Code::EchoBlocked
                 | Code::HeadersTooLarge
@@ -459,7 +472,6 @@ impl Story<'_> {
                 UpstreamFault::Overloaded | UpstreamFault::Server | UpstreamFault::Other => {
                     let wait = retry_after.unwrap_or(BACK_OFF);
                     let wait = Some(wait).filter(|wait| !again && *wait <= BACK_OFF_MAX);
-                    let _ = step;
                     Some(Next {
                         reason: "server",
                         wait,
@@ -478,8 +490,12 @@ impl Story<'_> {
     /// A route that answers by itself.
     async fn mock(&self, client: &mut Client, route: &Route, path: &str) -> Ended {
         let ask = async {
-            Ask::call(route.api, self.head, path).map_err(Unread::Refused)?;
-            body::collect(client, self.head, &self.shared.spool).await
+            let called = Ask::call(route.api, self.head, path).map_err(Unread::Refused)?;
+            let body = body::collect(client, self.head, &self.shared.spool).await?;
+            // Refused as it would be live, and with aliases resolved.
+            let ask = Ask::read(route.api, &route.aliases, self.head, called, Some(&body));
+            let ask = ask.map_err(Unread::Refused)?;
+            Ok(ask.body(&body))
         };
         match ask.await {
             Ok(body) => {

@@ -32,6 +32,8 @@ pub struct Ask {
     drops_usage: bool,
     /// A model will be used that cannot be seen here, or that the provider chooses.
     unchecked: bool,
+    /// The body passes by unread, although it may name models and remote servers.
+    unread: bool,
 }
 
 /// That the terms of a key allow one request; all that is sent of it besides the app's own fields. Given by [`Ask::grant`] alone.
@@ -90,15 +92,18 @@ impl Ask {
         api: Api,
         aliases: &BTreeMap<String, String>,
         head: &RequestHead,
-        path: &str,
+        (call, permission): (Call, Permission),
         body: Option<&Whole>,
     ) -> Result<Self, Refusal> {
-        let (call, permission) = Self::call(api, head, path)?;
         let inspected = match body {
             Some(body) if !body.bytes().is_empty() => {
                 let content_type = readable(head)?;
                 let content_type = std::str::from_utf8(content_type).unwrap_or_default();
                 providers::inspect(api, &call, content_type, body.bytes())?
+            }
+            // What an endpoint runs that is told nothing is the provider's choice.
+            Some(_) | None if call.reads_body() && !head.has_body() && head.method == "POST" => {
+                providers::inspect(api, &call, "application/json", b"{}")?
             }
             Some(_) | None => Inspected::default(),
         };
@@ -111,10 +116,13 @@ impl Ask {
             query: None,
             edits: Vec::new(),
             drops_usage: inspected.usage_edit.is_some(),
-            unchecked: inspected.unseen || inspected.unnamed,
+            unchecked: inspected.unseen || inspected.unnamed || call.is_unseen(),
+            unread: body.is_none() && must_be_read(&call, permission, head),
             call,
         };
         ask.place_models(aliases, &inspected, &head.query)?;
+        // Whoever holds such a credential chooses by themselves, unless it was made for a model.
+        ask.unchecked |= permission == Permission::EphemeralKeys && ask.models.is_empty();
         ask.edits.extend(inspected.usage_edit);
         ask.edits.sort_by_key(|edit| edit.range.start);
         Ok(ask)
@@ -175,6 +183,10 @@ impl Ask {
         if !self.needs.iter().all(|need| terms.allows_endpoint(*need)) {
             return Err(MCP);
         }
+        // Streamed, because the terms allowed all of it; they may be others by now.
+        if self.unread && !may_go_unread(terms) {
+            return Err(NO_MODEL);
+        }
         if !terms.allows_every_model() {
             if self.unchecked {
                 return Err(NO_MODEL);
@@ -210,16 +222,26 @@ impl Ask {
     }
 }
 
-/// The content type of a body that is to be read here: one, and of a body that is not compressed.
+/// Whether the body says something that counts. Of uploads a form does (a batch in one names models), and JSON (it announces parts).
+pub fn must_be_read(call: &Call, permission: Permission, head: &RequestHead) -> bool {
+    let starts = |with: &[u8]| {
+        let content_type = head.fields.first("content-type").unwrap_or_default();
+        let start = content_type.get(..with.len()).unwrap_or_default();
+        start.eq_ignore_ascii_case(with)
+    };
+    call.reads_body()
+        && head.has_body()
+        && (permission != Permission::Files || starts(b"multipart/") || starts(b"application/json"))
+}
+
+/// Whether a key with these terms has nothing to be looked for in an upload.
+pub fn may_go_unread(terms: &Terms) -> bool {
+    terms.allows_every_model() && terms.allows_endpoint(Permission::Mcp)
+}
+
+/// The content type of a body that is to be read here, and is not compressed. The gate has seen that there is but one.
 fn readable(head: &RequestHead) -> Result<&[u8], Refusal> {
-    let mut types = head.fields.all("content-type");
-    let content_type = types.next().unwrap_or_default();
-    if types.next().is_some() {
-        return Err(Refusal::new(
-            Code::BadRequest,
-            "there is more than one Content-Type",
-        ));
-    }
+    let content_type = head.fields.first("content-type").unwrap_or_default();
     let mut codings = head.fields.all("content-encoding");
     if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::new(

@@ -213,7 +213,7 @@ async fn run(
             Err(Stop::Refused(refusal)) => return Err(refusal),
             Err(Stop::Rejected(rejected)) => Ended::Rejected(rejected),
             // A kept connection may be closed by the other end just as we begin to use it.
-            Err(Stop::UpstreamDied) if reused && may_repeat(request.head(), &progress) => {
+            Err(Stop::UpstreamDied) if reused && may_repeat(request.head(), sending, &progress) => {
                 connection = bound.new_connection().await?;
                 continue;
             }
@@ -223,12 +223,12 @@ async fn run(
 }
 
 /// Only what the upstream cannot have acted upon, or may be asked twice: never a POST that may have been carried out.
-fn may_repeat(head: &RequestHead, progress: &Progress) -> bool {
+fn may_repeat(head: &RequestHead, sending: Sending<'_>, progress: &Progress) -> bool {
     if Progress::is(&progress.answered) || Progress::is(&progress.body_taken) {
         return false;
     }
-    head.framing != Framing::None && head.framing != Framing::Length(0)
-        || matches!(head.method, "GET" | "HEAD")
+    // A body of which nothing was sent has not been acted upon; one that is here and empty has been sent with the head.
+    (matches!(sending, Sending::Stream) && head.has_body()) || matches!(head.method, "GET" | "HEAD")
 }
 
 async fn attempt(

@@ -70,11 +70,6 @@ impl<'a> Settling<'a> {
         self.operation = operation(permission);
     }
 
-    /// The lease, if there was one.
-    pub fn lease(&self) -> Option<&Arc<Lease>> {
-        self.lease.as_ref()
-    }
-
     /// The exchange is over.
     pub fn used(&mut self, record: Record) {
         self.record = record;

@@ -24,7 +24,7 @@ pub const COOLDOWN: Duration = Duration::from_secs(5);
 /// Longest rest whatever Retry-After says, so that a provider's slip does not cost a key for a day.
 const COOLDOWN_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// How long a refused key rests before it is tried again: it may have been a provider's slip. A new version of the key is tried at once.
+/// How long a refused key rests before it is tried again: it may have been rotated meanwhile, or been a provider's slip.
 const REFUSED_REST: Duration = Duration::from_secs(60);
 
 /// One key of a route.
@@ -44,8 +44,8 @@ pub struct Target {
 struct Rest {
     /// Told to wait until then.
     cooling: Option<Instant>,
-    /// This version was refused, and is not tried before then.
-    refused: Option<(u32, Instant)>,
+    /// Refused, and not tried before then.
+    refused: Option<Instant>,
 }
 
 impl Target {
@@ -66,9 +66,9 @@ impl Target {
         self.lock().cooling = now.checked_add(rest);
     }
 
-    /// The provider refuses this version of the key.
-    pub fn refuse(&self, now: Instant, version: u32) {
-        self.lock().refused = now.checked_add(REFUSED_REST).map(|until| (version, until));
+    /// The provider refuses the key.
+    pub fn refuse(&self, now: Instant) {
+        self.lock().refused = now.checked_add(REFUSED_REST);
     }
 
     /// It works: whatever was known against it is over.
@@ -76,14 +76,9 @@ impl Target {
         *self.lock() = Rest::default();
     }
 
-    /// Whether this version may have been put in place since another was refused.
-    pub fn is_refused(&self, now: Instant, version: u32) -> bool {
-        matches!(self.lock().refused, Some((refused, until)) if refused == version && now < until)
-    }
-
     fn rests(&self, now: Instant) -> bool {
         let Rest { cooling, refused } = *self.lock();
-        cooling.is_some_and(|until| now < until) || refused.is_some_and(|(_, until)| now < until)
+        cooling.is_some_and(|until| now < until) || refused.is_some_and(|until| now < until)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Rest> {
@@ -241,13 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_version_rests_and_its_successor_does_not() {
+    fn a_refused_key_rests_for_its_time() {
         let targets = targets(&[9, 1]);
         let now = Instant::now();
         let bad = targets.find("0").unwrap();
-        bad.refuse(now, 3);
+        bad.refuse(now);
         assert_eq!(first(&targets, now), "1");
-        assert!(bad.is_refused(now, 3) && !bad.is_refused(now, 4));
         assert_eq!(first(&targets, now + REFUSED_REST), "0");
     }
 

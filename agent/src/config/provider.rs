@@ -133,9 +133,13 @@ impl Provider {
         match (fields.text("family"), Api::known(name)) {
             (None, Some(api)) => Some(api),
             (None, None) => {
+                let known: Vec<&str> = providers::all().iter().map(|one| one.name).collect();
+                let known = known.join(", ");
                 fields.refuse(
                     "family",
-                    &format!("is required for a provider of your own: {FAMILIES}"),
+                    &format!(
+                        "is required for a provider of your own: {FAMILIES}; Tacit knows {known}"
+                    ),
                 );
                 None
             }

@@ -1,12 +1,16 @@
 //! The echo guard: what goes back to the app does not contain the key that went out, in whatever encoding the upstream repeats it.
 //!
 //! Found are, across any split into pieces: the key as it is; percent-encoded and JSON-escaped, whichever of its bytes are; in base64 and
-//! base64url, alone or inside of something longer; in hex; and what is left of it in a mask such as `sk-proj-****…MxYA`. Every byte of a hit
-//! becomes `*`, so that lengths stay what they were announced to be.
+//! base64url, alone or inside of something longer; and in hex. Every byte of a hit becomes `*`, so that lengths stay what they were announced
+//! to be.
+//!
+//! It must not be an oracle. An app can have a provider repeat what the app wrote, so whatever the guard does, with bytes or with chunks, tells
+//! the app something about its guess. Only the *whole* key makes a difference, and who knows that has nothing left to learn: nothing is masked
+//! for a part of it, and what is withheld between two pieces depends on the kind of characters that stand there, not on which. Masks of keys in
+//! errors (`sk-proj-****MxYA`) are blanked, ours and everybody's alike ([`blank_masks`]).
 //!
 //! The key comes as an argument of each call, from the locked arena. It must never be kept here: no pattern, table or automaton made from it
-//! outlives a call. What is kept between two pieces is the end of the text for as long as it may be the beginning of a hit, in a buffer that
-//! is wiped. That much is withheld from the app as well, and nothing else is.
+//! outlives a call. What is kept between two pieces is the end of the text, in a buffer that is wiped.
 //!
 //! This is for upstreams that repeat what they got. One that wants to hand the key on to the app can always find an encoding that nobody
 //! looks for; it was given the key.
@@ -23,6 +27,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use mask::blank as blank_masks;
 use scan::{End, Found, Needle};
 use tail::Tail;
 
@@ -39,8 +44,6 @@ pub struct Guard {
     known: Vec<Range<usize>>,
     /// Hits that begin before this place in `tail` have been counted.
     counted: usize,
-    /// What was last forgotten was a letter or a digit.
-    after_word: bool,
     hits: u32,
 }
 
@@ -50,7 +53,7 @@ impl Guard {
         Self::default()
     }
 
-    /// Takes a piece and appends what may go on to `out`: all of it, but for an end that may be the beginning of `secret`.
+    /// Takes a piece and appends what may go on to `out`: all of it, but for letters and signs at its end.
     pub fn feed(&mut self, secret: &[u8], piece: &[u8], out: &mut Vec<u8>) {
         let Some(needle) = Needle::new(secret) else {
             out.extend_from_slice(piece);
@@ -75,8 +78,7 @@ impl Guard {
         }
     }
 
-    /// Lets go of what is withheld, because the app has waited for it long enough. A piece of the key that is too long to be anything else is
-    /// masked; the rest of a key that comes slowly is masked when it comes.
+    /// Lets go of what is withheld, because the app has waited for it long enough. The rest of a key that comes slowly is masked when it comes.
     pub fn flush(&mut self, secret: &[u8], out: &mut Vec<u8>) {
         self.settle(secret, End::Paused, out);
     }
@@ -114,20 +116,17 @@ impl Guard {
 
     /// Appends to `out` what of `text` may go on, and returns from where on `text` is needed again.
     fn pass(&mut self, needle: &Needle<'_>, text: &[u8], end: End, out: &mut Vec<u8>) -> usize {
-        let Found { mut hits, open } = needle.scan(text, self.after_word, end);
+        let Found { mut hits, open } = needle.scan(text, end);
         hits.append(&mut self.known);
         self.count(&mut hits);
         let length = text.len();
-        let (keep, from) = open.map_or((length, length), |open| (open.keep, open.from));
+        let keep = open.unwrap_or(length);
         let from = match end {
             // What a pause has released stays released.
-            End::Open | End::Broken => from.max(self.released),
+            End::Open | End::Broken => keep.max(self.released),
             End::Paused | End::Over => length,
         };
         emit(text, self.released..from, &hits, out);
-        if let Some(last) = text[..keep].last() {
-            self.after_word = last.is_ascii_alphanumeric();
-        }
         self.released = from - keep;
         self.counted = self.counted.saturating_sub(keep);
         hits.retain(|hit| hit.end > from);
@@ -166,7 +165,7 @@ pub fn mask_whole(secret: &[u8], value: &mut [u8]) -> bool {
     let Some(needle) = Needle::new(secret) else {
         return false;
     };
-    let found = needle.scan(value, false, End::Over);
+    let found = needle.scan(value, End::Over);
     for hit in &found.hits {
         value[hit.clone()].fill(MASK);
     }

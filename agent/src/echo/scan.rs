@@ -2,21 +2,13 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2, memchr3, memmem};
+use memchr::{memchr2, memchr3, memmem};
 
 use super::alphabet::Signs;
 use super::form::{Anchored, Base64, Form, Hex, Raw, Step, Text};
-use super::mask::{self, Masks};
 
 /// Shorter keys are not looked for: no provider has them, and masking every short word that looks like one would only break answers.
 const KEY_MIN: usize = 8;
-
-/// A piece of the key this long that is followed by nothing counts as the key. It is longer than the public beginnings of keys
-/// (`sk-ant-api03-` has 13 characters), so that it is no coincidence; of a short key, half.
-const FRAGMENT: usize = 20;
-
-/// By then, every form but of the strangest keys has a character that can be looked for.
-const CERTAIN_MAX: usize = 3;
 
 /// Below this, building a searcher costs more than it saves.
 const SEARCHER_MIN: usize = 64;
@@ -39,27 +31,14 @@ pub(super) enum End {
 pub(super) struct Found {
     /// Where the key stands, in no order. They may overlap.
     pub(super) hits: Vec<Range<usize>>,
-    pub(super) open: Option<Open>,
-}
-
-/// A form of the key may have begun.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
-    /// What comes before this can be forgotten.
-    pub(super) keep: usize,
-    /// What comes before this is no part of the key. Not below `keep`.
-    pub(super) from: usize,
+    /// From here on a copy may have begun. It depends on what kind of characters the text ends with, and not on which: what is withheld is
+    /// seen by the app, which must not be able to ask whether a guess is right so far.
+    pub(super) open: Option<usize>,
 }
 
 impl Found {
-    pub(super) fn hit(&mut self, range: Range<usize>) {
+    fn hit(&mut self, range: Range<usize>) {
         self.hits.push(range);
-    }
-
-    pub(super) fn hold(&mut self, keep: usize, from: usize) {
-        let open = self.open.get_or_insert(Open { keep, from });
-        open.keep = open.keep.min(keep);
-        open.from = open.from.min(from);
     }
 }
 
@@ -81,42 +60,33 @@ impl<'k> Needle<'k> {
 
     /// How much of `text` a form of the key can go on with.
     pub(super) fn goes_on(&self, text: &[u8]) -> usize {
-        let mut at = 0;
-        loop {
-            at = self.signs.run_end(text, at);
-            match text.get(at) {
-                Some(&byte) if mask::has(byte) => at += 1,
-                _ => return at,
-            }
-        }
+        self.signs.run_end(text, 0)
     }
 
-    fn can_contain(&self, byte: u8) -> bool {
-        self.signs.has(byte) || mask::has(byte)
-    }
-
-    /// Finds the key in `text`. `after_word`: a letter or digit came before it.
-    pub(super) fn scan(&self, text: &[u8], after_word: bool, end: End) -> Found {
+    /// Finds the key in `text`.
+    pub(super) fn scan(&self, text: &[u8], end: End) -> Found {
         let mut found = Found::default();
         let mut from = 0;
         while let Some(run) = self.signs.long_run(text, from, self.key.len()) {
             from = run.end;
             self.find_in(text, run, end, &mut found);
         }
-        let masks = Masks {
-            key: self.key,
-            text,
-            after_word,
-        };
-        masks.find(end, &mut found);
-        if end != End::Broken && text.last().is_some_and(|&last| self.can_contain(last)) {
-            self.find_begun(text, end, &mut found);
-            masks.open(&mut found);
-        }
-        if end == End::Over {
-            found.open = None;
+        if matches!(end, End::Open | End::Paused) {
+            let open = self.signs.last_run(text, self.length_max(text));
+            found.open = (open < text.len()).then_some(open);
         }
         found
+    }
+
+    /// How long a copy of the key can be that has begun in `text`. Of the key, only its length counts.
+    fn length_max(&self, text: &[u8]) -> usize {
+        let escaped = Text::UNIT_MAX * self.key.len();
+        let near = &text[text.len().saturating_sub(escaped)..];
+        match memchr2(b'%', b'\\', near) {
+            Some(_) => escaped,
+            // In hex, or in base64 with what stands around it.
+            None => 2 * self.key.len(),
+        }
     }
 
     /// Finds whole copies in one long run.
@@ -149,78 +119,6 @@ impl<'k> Needle<'k> {
             place(from + at);
             from += at + 1;
         }
-    }
-
-    /// Finds copies of which the text has only the beginning.
-    fn find_begun(&self, text: &[u8], end: End, found: &mut Found) {
-        let length = self.key.len();
-        let mut begun = Begun {
-            text,
-            end,
-            found,
-            fragment: FRAGMENT.min(length / 2),
-        };
-        let first = self.signs.last_run(text, 2 * length);
-        begun.anchored(&Raw(self.key), first);
-        for lead in Base64::LEADS {
-            begun.anchored(&Base64::new(self.key, lead), first);
-        }
-        begun.anchored(&Hex(self.key), first);
-
-        let most = Text::UNIT_MAX * length;
-        let near = &text[text.len().saturating_sub(most)..];
-        if memchr2(b'%', b'\\', near).is_none() {
-            return;
-        }
-        let (escaped, first) = (self.escaped(end), self.signs.last_run(text, most));
-        let mut done = false;
-        self.each_escaped(&text[first..], |at| {
-            done = done || begun.at(&escaped, first + at);
-        });
-    }
-}
-
-/// Collects copies that have begun.
-struct Begun<'a> {
-    text: &'a [u8],
-    end: End,
-    found: &'a mut Found,
-    /// How much of the key is unmistakable.
-    fragment: usize,
-}
-
-impl Begun<'_> {
-    /// The earliest copy is the longest. Before `first` there is none.
-    fn anchored(&mut self, form: &impl Anchored, first: usize) {
-        let length = self.text.len();
-        let mut from = first.max(length.saturating_sub(form.length() - 1));
-        let certain = |place| form.certain(place).map(|char| (place, char));
-        if let Some((place, char)) = (0..CERTAIN_MAX).find_map(certain) {
-            while let Some(at) = self
-                .text
-                .get(from + place..)
-                .and_then(|text| memchr(char, text))
-            {
-                if self.at(form, from + at) {
-                    return;
-                }
-                from += at + 1;
-            }
-            // What is too short to have that character.
-            from = from.max(length.saturating_sub(place));
-        }
-        (from..length).any(|start| self.at(form, start));
-    }
-
-    fn at(&mut self, form: &impl Form, start: usize) -> bool {
-        let Step::Cut(matched) = form.at(self.text, start) else {
-            return false;
-        };
-        if self.end != End::Open && matched >= self.fragment {
-            self.found.hit(start..self.text.len());
-        }
-        self.found.hold(start, start);
-        true
     }
 }
 

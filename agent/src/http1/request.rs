@@ -77,6 +77,9 @@ impl RequestHead {
             .ok_or(Reject::Bad("the method is not one that provider APIs use"))?;
         let (path, query) = target::parse(target)?;
         let (host, authority) = host(&fields)?;
+        if fields.all("content-type").nth(1).is_some() {
+            return Err(Reject::Bad("Content-Type occurs twice"));
+        }
         if is_http10 && fields.first("transfer-encoding").is_some() {
             return Err(Reject::Bad("Transfer-Encoding in HTTP/1.0"));
         }
@@ -178,7 +181,11 @@ mod tests {
 
     #[test]
     fn heads_that_pass_and_their_nearest_neighbours_that_do_not() {
-        let table: [(&str, &str); 9] = [
+        let table: [(&str, &str); 10] = [
+            (
+                "Content-Type: a/b\r\n",
+                "Content-Type: a/b\r\nContent-Type: a/b\r\n",
+            ),
             ("Content-Length: 4\r\n", "Content-Length: +4\r\n"),
             (
                 "Content-Length: 4\r\n",

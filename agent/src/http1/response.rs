@@ -47,8 +47,14 @@ impl ResponseHead {
             declared.unwrap_or(Framing::UntilClose)
         };
         let keep = version == Some(1) || fields.lists("connection", "keep-alive");
-        let keep_alive =
-            keep && !fields.lists("connection", "close") && framing != Framing::UntilClose;
+        // A body that is announced where none may be, other than to HEAD, could come all the same, and be taken for the next answer.
+        let stray = method != "HEAD"
+            && framing == Framing::None
+            && !matches!(declared, None | Some(Framing::Length(0)));
+        let keep_alive = keep
+            && !fields.lists("connection", "close")
+            && framing != Framing::UntilClose
+            && !stray;
         Ok(Some((
             Self {
                 status,
@@ -143,6 +149,10 @@ mod tests {
         assert_eq!(
             framing("HTTP/1.1 204 x\r\n\r\n", "GET"),
             Ok((Framing::None, true))
+        );
+        assert_eq!(
+            framing("HTTP/1.1 204 x\r\nContent-Length: 5\r\n\r\n", "GET"),
+            Ok((Framing::None, false))
         );
         assert_eq!(
             framing("HTTP/1.1 200 OK\r\n\r\n", "GET"),

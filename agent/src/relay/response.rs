@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::io::{RESPONSE_IDLE_TIMEOUT, more, read, write};
 use super::{Marks, Progress, Rejected, Stop};
+use crate::echo;
 use crate::http1::{Decoder, Encoder, Framing, ResponseHead, response, target};
 use crate::inject::Outgoing;
 use crate::listen::Scheme;
@@ -49,6 +50,10 @@ pub(super) async fn relay_response(
     if decides || UpstreamFault::possible(head.status) {
         collect(upstream, buffer, &mut decoder, &mut early).await;
         judge_error(&head, &early, request, marks)?;
+        // An error that is about something else may name a key in passing, half masked.
+        if head.fields.first("content-encoding").is_none() {
+            echo::blank_masks(&mut early);
+        }
     }
     let changes = sieve.begin(&head, request.drops_usage());
     let LengthChanges(changes) = changes.map_err(|_| Stop::Refused(ECHO_BLOCKED))?;
@@ -91,27 +96,31 @@ pub(super) async fn relay_response(
             return Ok((head.status, head.keep_alive));
         }
         let came = match sieve.is_holding() {
-            false => more(upstream, buffer).await?,
+            false => more(upstream, buffer).await,
             true => match timeout(HOLD, more(upstream, buffer)).await {
-                Ok(came) => came?,
+                Ok(came) => came,
                 Err(_) => {
                     sieve.release(&mut clear);
                     encoder.piece(&clear, &mut out);
                     clear.clear();
                     write(client, &out).await.map_err(|_| Stop::ClientGone)?;
                     out.clear();
-                    more(upstream, buffer).await?
+                    more(upstream, buffer).await
                 }
             },
         };
-        if !came {
-            if decoder.ends_with_connection() {
+        if !matches!(came, Ok(true)) {
+            if matches!(came, Ok(false)) && decoder.ends_with_connection() {
                 sieve.finish(&mut clear).map_err(unreadable)?;
                 encoder.piece(&clear, &mut out);
                 encoder.end(&mut out);
                 write(client, &out).await.map_err(|_| Stop::ClientGone)?;
                 return Ok((head.status, false));
             }
+            // Broken off; what was withheld has come all the same.
+            sieve.release(&mut clear);
+            encoder.piece(&clear, &mut out);
+            write(client, &out).await.map_err(|_| Stop::ClientGone)?;
             return Err(Stop::UpstreamDied);
         }
     }

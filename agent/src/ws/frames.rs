@@ -80,7 +80,7 @@ impl Hooks for Frames<'_> {
                 edits.extend(found.alias_edits(model, meant));
             }
         }
-        self.named |= !found.models.is_empty();
+        self.named |= found.main;
         // Before a model is named, a message could be for whichever the provider takes by itself.
         let expected = self.call.model == ModelPlace::Frame && !self.named;
         if (found.unseen || expected) && !self.terms.allows_every_model() {
@@ -273,5 +273,15 @@ mod tests {
         assert!(!metered.estimated);
         let live = self::frames("gemini", LIVE, &NO_ALIASES, &lease);
         assert_eq!(live.event(&MODEL), None);
+    }
+
+    #[tokio::test]
+    async fn a_model_of_a_transcription_does_not_stand_for_the_one_that_runs() {
+        let lease = lease(&["whisper-1"]).await;
+        let mut frames = frames("openai", "/v1/realtime", &NO_ALIASES, &lease);
+        let first = br#"{"type":"session.update","session":{"audio":{"input":{"transcription":{"model":"whisper-1"}}}}}"#;
+        let _ = frames.app_says(first);
+        let second = frames.app_says(br#"{"type":"response.create"}"#);
+        assert_eq!(second, Err(NO_MODEL));
     }
 }

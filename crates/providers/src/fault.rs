@@ -143,6 +143,11 @@ impl Error {
     fn says(&self, status: u16, phrases: &[&str]) -> bool {
         phrases.iter().any(|phrase| match status {
             400 => self.message.starts_with(phrase),
+            // What the app sent may be quoted, and then comes after the provider's own words.
+            403 => self
+                .message
+                .find(phrase)
+                .is_some_and(|at| at <= OWN_WORDS_MAX),
             _ => self.message.contains(phrase),
         })
     }
@@ -175,6 +180,9 @@ impl Error {
             || self.says(status, &QUOTA_PHRASES)
     }
 }
+
+/// How far into a 403's message its own words reach at least. "Permission denied: Consumer 'api_key:…" has 28 characters before it.
+const OWN_WORDS_MAX: usize = 32;
 
 /// Reasons in Google's `ErrorInfo`.
 const KEY_REASONS: [&str; 6] = [

@@ -85,7 +85,7 @@ impl Family {
 }
 
 /// Dropped for everybody.
-const DROPPED: [&str; 27] = [
+const DROPPED: [&str; 28] = [
     "azureml-model-deployment",
     "forwarded",
     "x-amz-algorithm",
@@ -108,6 +108,7 @@ const DROPPED: [&str; 27] = [
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
+    "x-ms-oai-image-generation-deployment",
     "x-original-host",
     "x-original-method",
     "x-original-url",

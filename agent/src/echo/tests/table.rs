@@ -147,60 +147,12 @@ fn base64_is_masked_at_every_alignment_in_both_alphabets() {
 }
 
 #[test]
-fn what_providers_leave_in_their_masks_is_masked() {
+fn a_mask_of_the_key_is_none_of_its_encodings() {
+    // A guard that blanked it would confirm guesses; see `mask`.
     let key = key("sk-proj-", 164);
-    let rulers = [
-        "****",
-        "...",
-        "…",
-        "••••",
-        "•••",
-        "xxxx",
-        "\\u2026",
-        "\\u2022\\u2022\\u2022",
-        "***...",
-        "####",
-    ];
-    let long = "*".repeat(152);
-    for ruler in rulers.into_iter().chain([long.as_str()]) {
-        for (before, after) in [("sk-proj-", "Q7wZ"), ("sk", "wZ"), ("sk-pr", "7wZ")] {
-            let text = format!("{before}{ruler}{after}");
-            assert_masked(&key, text.as_bytes(), &text);
-        }
-        let text = format!("{ruler}Q7wZ");
-        assert_part_masked(&key, text.as_bytes(), ruler.len()..text.len(), &text);
-        // One byte of the end is another, and a mask that is too short.
-        for other in [
-            format!("{ruler}Q8wZ"),
-            format!("sk{ruler}xZ"),
-            format!("{ruler}7wZ"),
-        ] {
-            assert_passes(&key, other.as_bytes(), &other);
-        }
+    for text in ["sk-proj-****Q7wZ", "****Q7wZ", "sk***wZ"] {
+        assert_passes(&key, text.as_bytes(), text);
     }
-    for innocent in [
-        "task...wZ",
-        "sk...wZebra",
-        "sk-..wZ",
-        "*Q7wZ",
-        "sk*wZ",
-        "a sk ... wZ",
-        "**bold** wZ",
-        "x.Q7wZ",
-        "sl***wZ",
-    ] {
-        assert_passes(&key, innocent.as_bytes(), innocent);
-    }
-}
-
-#[test]
-fn a_key_that_ends_like_a_mask_is_found_and_a_long_row_costs_nothing() {
-    let mut key = key("sk-", 51);
-    key[49..].copy_from_slice(b"xx");
-    assert_masked(&key, b"sk-****Q7xx", "with its beginning");
-    assert_part_masked(&key, b"xxxxxxQ7xx", 6..10, "alone");
-    assert_passes(&key, b"****Q8xx", "another");
-    assert_passes(&key, b"****Q7xyxxxx", "another");
     // Seconds if each place were looked at.
     let row = vec![b'x'; 1_000_000];
     assert_eq!(guarded(&key, row.chunks(10_000)), (row.clone(), 0));

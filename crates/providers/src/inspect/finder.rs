@@ -45,10 +45,14 @@ impl<'a> Finder<'a> {
     pub fn document(&mut self, text: &'a [u8], layout: &Layout) -> Result<Object<'a>, BodyFault> {
         let root = Object::read(text)?;
         for place in layout.models {
+            let before = self.found.named.len();
             self.each(&root, place, Self::model)?;
+            self.found.main |= self.found.named.len() > before && !is_beside(place);
         }
         for place in layout.presets {
+            let before = self.found.models.len();
             self.each(&root, place, Self::preset)?;
+            self.found.main |= self.found.models.len() > before;
         }
         for place in layout.tools {
             self.each(&root, place, Self::tool)?;
@@ -193,6 +197,14 @@ impl<'a> Finder<'a> {
             self.found.needs.push(permission);
         }
     }
+}
+
+/// Places whose model works beside the one that runs.
+fn is_beside(place: &str) -> bool {
+    ["plugins.", "data_source", "compound_custom."]
+        .iter()
+        .any(|start| place.starts_with(start))
+        || place.contains("transcription.")
 }
 
 /// Tool types that make the provider call a third party: `mcp`, `mcp_server`, `mcp_toolset`, `connector`.

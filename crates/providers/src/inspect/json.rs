@@ -13,6 +13,9 @@ use super::BodyFault;
 /// Members of one object that is looked into. Real ones have dozens.
 const MEMBERS_MAX: usize = 4096;
 
+/// Elements of one array that is looked into: the requests of the largest batch.
+const ELEMENTS_MAX: usize = 100_000;
+
 /// Up to here every key is compared with every other one.
 const COMPARED_MAX: usize = 16;
 
@@ -101,9 +104,13 @@ pub(super) fn elements(value: &RawValue) -> Result<Vec<&RawValue>, BodyFault> {
         return Ok(vec![value]);
     }
     let mut reader = serde_json::Deserializer::from_str(value.get());
-    reader
+    let elements = reader
         .deserialize_seq(Elements)
-        .map_err(|_| BodyFault::Json)
+        .map_err(|_| BodyFault::Json)?;
+    if elements.len() > ELEMENTS_MAX {
+        return Err(BodyFault::TooMuch);
+    }
+    Ok(elements)
 }
 
 /// Calls `found` with every value at `steps` below `value`, entering arrays on the way.
@@ -194,6 +201,11 @@ impl<'de> Visitor<'de> for Elements {
         let mut elements = Vec::new();
         while let Some(element) = seq.next_element()? {
             elements.push(element);
+            if elements.len() > ELEMENTS_MAX {
+                // Read to its end, and kept no more.
+                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                break;
+            }
         }
         Ok(elements)
     }
@@ -296,8 +308,9 @@ mod tests {
                 let others = (0..others).map(|n| format!(r#""{n}":0,"#));
                 format!(r#"{{"a":0,{}"{last}":0}}"#, others.collect::<String>())
             };
-            assert!(Object::read(members("b").as_bytes()).is_ok());
-            let twins = Object::read(members("a").as_bytes());
+            let (other, twin) = (members("b"), members("a"));
+            assert!(Object::read(other.as_bytes()).is_ok());
+            let twins = Object::read(twin.as_bytes());
             assert_eq!(twins.err(), Some(BodyFault::Duplicate), "{others}");
         }
     }

@@ -34,6 +34,8 @@ pub struct Inspected {
     /// The endpoint runs a model and the body names none: the provider takes its default, or the one of a stored prompt, agent or
     /// conversation. What to make of that is for the policy; the answer may name the model.
     pub unnamed: bool,
+    /// It names the model that runs, and not only those of tools, plugins or a transcription beside it.
+    pub main: bool,
     /// Makes the provider report usage in a stream whose app did not ask for it.
     pub usage_edit: Option<Edit>,
     named: Vec<Named>,
@@ -178,7 +180,7 @@ pub fn inspect(
     }
     let mut found = finder.found;
     found.unseen |= call.is_unseen();
-    found.unnamed = call.runs_unnamed() && found.models.is_empty();
+    found.unnamed = call.runs_unnamed() && !found.main;
     Ok(found)
 }
 
@@ -233,6 +235,7 @@ fn form<'a>(
     if let Some(part) = only(&parts, "model")? {
         let name = plain(part, body)?;
         finder.name(name, part.content.clone(), Quoting::Plain)?;
+        finder.found.main = true;
     }
     // The description of a realtime call.
     if let Some(part) = only(&parts, "session")? {
@@ -268,9 +271,12 @@ fn upload<'a>(
             continue;
         }
         let root = json::Object::read(line).map_err(|_| BodyFault::Line)?;
+        finder.found.main = false;
         if let Some(request) = root.get("body", Spelling::Exact)? {
             finder.document(request.get().as_bytes(), layout)?;
         }
+        // What this line runs is stored with the provider, or the provider's default.
+        finder.found.unseen |= !finder.found.main;
     }
     Ok(())
 }

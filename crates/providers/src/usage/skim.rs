@@ -33,6 +33,8 @@ struct Capture {
     depth: usize,
     /// A number or word, which ends with whatever cannot belong to it.
     bare: bool,
+    /// It is longer than what is kept. It goes on to its end all the same, or what stands within it would count in some cuts only.
+    lost: bool,
 }
 
 /// The walk. One per stream; [`Skim::reset`] begins anew and keeps the buffers.
@@ -306,6 +308,7 @@ impl Skim {
                 from: self.facts.end(),
                 depth: self.depth,
                 bare,
+                lost: false,
             });
         }
     }
@@ -321,17 +324,19 @@ impl Skim {
             return;
         }
         self.copy(value);
-        if let Some(capture) = self.capture.take() {
+        if let Some(capture) = self.capture.take()
+            && !capture.lost
+        {
             self.facts.keep(capture.field, capture.from);
         }
     }
 
     /// Copies more of the current capture, or gives it up when it is too long.
     fn copy(&mut self, value: &[u8]) {
-        if let Some(capture) = &self.capture
-            && !self.facts.append(capture.field, capture.from, value)
+        if let Some(capture) = &mut self.capture
+            && !capture.lost
         {
-            self.capture = None;
+            capture.lost = !self.facts.append(capture.field, capture.from, value);
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod asked;
+mod beside;
 mod edits;
 mod forms;
 mod properties;
