@@ -84,9 +84,7 @@ pub(crate) async fn within<T>(
     work: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
     let mut work = pin!(work);
-    if let Poll::Ready(done) =
-        poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await
-    {
+    if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
         return done;
     }
     timeout(limit, work)

@@ -154,7 +154,9 @@ fn folded(name: &str) -> impl Iterator<Item = char> + '_ {
 
 /// A bit for the letter that a name begins with, however it is spelled.
 fn initial(name: &str) -> u32 {
-    folded(name).next().map_or(0, |c| 1 << (u32::from(c) % u32::BITS))
+    folded(name)
+        .next()
+        .map_or(0, |c| 1 << (u32::from(c) % u32::BITS))
 }
 
 /// Whether `key` is `camelCase` written as `camel_case`.
