@@ -28,6 +28,10 @@ pub fn has_encoded_slash(path: &str) -> bool {
 }
 
 fn canonical(path: &str) -> Result<String, Reject> {
+    if path.bytes().all(is_plain) {
+        check_segments(path)?;
+        return Ok(path.to_owned());
+    }
     let mut out = String::with_capacity(path.len());
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
@@ -41,11 +45,7 @@ fn canonical(path: &str) -> Result<String, Reject> {
                     &mut out,
                 )?;
             }
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(char::from(byte)),
-            b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*'
-            | b'+' | b',' | b';' | b'=' | b':' | b'@' => {
-                out.push(char::from(byte));
-            }
+            _ if is_plain(byte) => out.push(char::from(byte)),
             _ => {
                 return Err(Reject::Bad(
                     "the path contains a character that must be percent-encoded",
@@ -61,16 +61,24 @@ fn canonical(path: &str) -> Result<String, Reject> {
     Ok(out)
 }
 
+/// What stands for itself in a path.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte)
+}
+
 fn check_segments(path: &str) -> Result<(), Reject> {
-    if path.contains("//") || path.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return Err(Reject::Bad("the path contains an empty or a dot segment"));
+    const EMPTY: Reject = Reject::Bad("the path contains an empty or a dot segment");
+    if path.as_bytes().windows(2).any(|pair| pair == b"//") {
+        return Err(EMPTY);
     }
-    // `;` begins path parameters for some servers: `/v1/..;/admin`.
-    if path
-        .split('/')
-        .any(|segment| segment.starts_with("..;") || segment.starts_with(".;"))
-    {
-        return Err(Reject::Bad("the path contains a dot segment"));
+    for segment in path.split('/').filter(|segment| segment.starts_with('.')) {
+        if matches!(segment, "." | "..") {
+            return Err(EMPTY);
+        }
+        // `;` begins path parameters for some servers: `/v1/..;/admin`.
+        if segment.starts_with("..;") || segment.starts_with(".;") {
+            return Err(Reject::Bad("the path contains a dot segment"));
+        }
     }
     Ok(())
 }

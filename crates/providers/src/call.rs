@@ -86,7 +86,7 @@ impl Call {
         span: Range<usize>,
         query: &str,
     ) -> Self {
-        let path = format!("{}{rest}", mount.becomes);
+        let path = [mount.becomes, rest].concat();
         let mut span = span.start + mount.becomes.len()..span.end + mount.becomes.len();
         if let At::Resource(_) = rule.model {
             // The collection before it may have to change with it.

@@ -170,11 +170,17 @@ impl Rule {
     /// Holds a request against the row. `rest` is the path without slash and mount. `Some(range)`: it fits, and that is where in `rest` the
     /// model stands (empty without one).
     pub fn fits(&self, method: &str, rest: &str, verbs: bool) -> Option<Range<usize>> {
-        let tail = rest.strip_prefix(self.pattern.get(..self.literal)?)?;
+        let is_literal = self.literal == self.pattern.len();
+        let begins = match is_literal {
+            true => rest == self.pattern,
+            false => rest.starts_with(self.pattern.get(..self.literal)?),
+        };
         let mut methods = self.methods.split('|');
-        methods.find(|one| *one == ANY || *one == method)?;
-        if self.literal == self.pattern.len() {
-            return tail.is_empty().then_some(0..0);
+        if !begins || !methods.any(|one| one == ANY || one == method) {
+            return None;
+        }
+        if is_literal {
+            return Some(0..0);
         }
         let mut span = 0..0;
         let mut at = 0;

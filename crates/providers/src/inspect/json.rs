@@ -32,6 +32,8 @@ pub(super) enum Spelling {
 #[derive(Debug)]
 pub(super) struct Object<'a> {
     members: Vec<(String, &'a RawValue)>,
+    /// What its keys begin with: most keys that are asked for are not there, and that shows here.
+    initials: u32,
 }
 
 impl<'a> Object<'a> {
@@ -48,7 +50,8 @@ impl<'a> Object<'a> {
         if has_twins(&members) {
             return Err(BodyFault::Duplicate);
         }
-        Ok(Self { members })
+        let initials = members.iter().fold(0, |all, (key, _)| all | initial(key));
+        Ok(Self { members, initials })
     }
 
     /// The member of this name; `null` is none.
@@ -60,6 +63,9 @@ impl<'a> Object<'a> {
     /// The member of this name, `null` or not.
     pub fn raw(&self, name: &str, spelling: Spelling) -> Result<Option<&'a RawValue>, BodyFault> {
         let mut found = None;
+        if self.initials & initial(name) == 0 {
+            return Ok(None);
+        }
         for (key, value) in &self.members {
             if !folded(key).eq(folded(name)) {
                 continue;
@@ -151,6 +157,13 @@ fn folded(name: &str) -> impl Iterator<Item = char> + '_ {
         '\u{212a}' => 'k',
         c => c.to_ascii_lowercase(),
     })
+}
+
+/// A bit for the letter that a name begins with, however it is spelled.
+fn initial(name: &str) -> u32 {
+    folded(name)
+        .next()
+        .map_or(0, |c| 1 << (u32::from(c) % u32::BITS))
 }
 
 /// Whether `key` is `camelCase` written as `camel_case`.
