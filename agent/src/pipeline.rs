@@ -421,7 +421,8 @@ impl Story<'_> {
             }
             None => relay::exchange(client, &bound, &request, sending, marks).await,
         };
-        settling.used(Record::from(settled));
+        let sent_bytes = whole.as_ref().map_or(0, |whole| whole.bytes().len());
+        settling.used(Record::from(settled), sent_bytes);
         Ok(ended)
     }
 

@@ -11,6 +11,9 @@ use crate::metrics::{Metrics, Outcome};
 use crate::sieve::Settled;
 use crate::usage::{Origin, Tokens, Usage};
 
+/// Bodies beyond this are pictures or sound for the most part, whose bytes say nothing of tokens.
+const TEXT_MAX: usize = 256 * 1024;
+
 /// What one attempt used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
@@ -70,8 +73,13 @@ impl<'a> Settling<'a> {
         self.operation = operation(permission);
     }
 
-    /// The exchange is over.
-    pub fn used(&mut self, record: Record) {
+    /// The exchange is over. Of an answer that broke off before the provider had counted, the input is estimated too, from the body that
+    /// was sent: leaving early must not make a prompt free.
+    pub fn used(&mut self, mut record: Record, sent_bytes: usize) {
+        if record.estimated && record.tokens.input.is_none() && (1..=TEXT_MAX).contains(&sent_bytes)
+        {
+            record.tokens.input = Some(providers::estimate_tokens(sent_bytes as u64));
+        }
         self.record = record;
     }
 

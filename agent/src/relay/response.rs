@@ -46,8 +46,7 @@ pub(super) async fn relay_response(
     let head = read_head(upstream, buffer, request.head().method, progress).await?;
     let mut decoder = Decoder::new(head.framing);
     let mut early = Vec::new();
-    let decides = !marks.last && head.status >= 400;
-    if decides || UpstreamFault::possible(head.status) {
+    if head.status >= 400 {
         collect(upstream, buffer, &mut decoder, &mut early).await;
         judge_error(&head, &early, request, marks)?;
         // An error that is about something else may name a key in passing, half masked.

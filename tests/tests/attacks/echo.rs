@@ -132,14 +132,25 @@ async fn what_a_provider_shows_of_a_key_is_not_shown() {
             .answers(answer(status, "content-type: application/json\r\n", &body));
         let seen = scene.ask(get(MODELS, "")).await;
         assert!(!seen.text().contains(tail), "{status}: {}", seen.text());
-        // The mask of another key is a text like any other.
+        // The mask of another key is blanked alike: what becomes of it must not tell one key from another.
         let other = body.replace(&mask(&scene.key), &mask(&neighbour(&scene.key)));
+        let neighbour = neighbour(&scene.key);
+        let tail_of_other = &neighbour[neighbour.len() - 4..];
         scene.upstream.answers(answer(
             "404 Not Found",
             "content-type: application/json\r\n",
             &other,
         ));
-        assert_eq!(scene.ask(get(MODELS, "")).await.text(), other);
+        let seen = scene.ask(get(MODELS, "")).await;
+        assert!(!seen.text().contains(tail_of_other), "{}", seen.text());
+        // A text without a mask is left alone.
+        let plain = "{\"error\":{\"message\":\"no such model: **gpt-x** ...\",\"code\":\"q\"}}";
+        scene.upstream.answers(answer(
+            "404 Not Found",
+            "content-type: application/json\r\n",
+            plain,
+        ));
+        assert_eq!(scene.ask(get(MODELS, "")).await.text(), plain);
     }
     scene.holds();
 }
