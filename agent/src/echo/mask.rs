@@ -9,7 +9,7 @@ const WEIGHT_MIN: usize = 3;
 const SHOWN_MAX: usize = 16;
 const MASK: u8 = b'*';
 
-/// Blanks up to [`SHOWN_MAX`] letters, digits, `-` and `_` before and after every run of three or more mask characters.
+/// Blanks up to `SHOWN_MAX` letters, digits, `-` and `_` before and after every run of three or more mask characters.
 pub fn blank(text: &mut [u8]) {
     let mut at = 0;
     while at < text.len() {
