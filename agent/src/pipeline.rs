@@ -6,7 +6,7 @@
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use providers::{Api, Call, Family, Permission, UpstreamFault};
+use providers::{Api, Call, Family, Inspected, Permission, UpstreamFault};
 use tokio::time::Instant;
 
 use crate::body::{self, Spool, Unread, Whole};
@@ -31,6 +31,15 @@ const BACK_OFF: Duration = Duration::from_millis(250);
 
 /// A provider that asks for more patience than this gets none: the next key is tried.
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+
+/// Up to here a body is read where it is: a few hundred microseconds at the worst.
+const READ_HERE_MAX: usize = 256 * 1024;
+
+/// The thread that was to read it ended without an answer.
+const UNREAD: Refusal = Refusal::new(
+    Code::BadRequest,
+    "the request body could not be read; the agent is ending, or its log says why",
+);
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -345,6 +354,28 @@ impl Story<'_> {
             .map(Some)
     }
 
+    /// What the body says. A large one is read elsewhere: with every trick that its length allows it takes as long as a hundred requests, and
+    /// this thread serves all of them.
+    async fn inspect(
+        &self,
+        api: Api,
+        call: &Call,
+        body: Option<&Whole>,
+    ) -> Result<Inspected, Refusal> {
+        let Some(large) = body.filter(|body| body.bytes().len() > READ_HERE_MAX) else {
+            return Ask::inspect(api, self.head, call, body);
+        };
+        let content_type = policy::content_type(self.head)?.to_owned();
+        let (call, large) = (call.clone(), large.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            providers::inspect(api, &call, &content_type, large.bytes())
+        });
+        match reading.await {
+            Ok(inspected) => Ok(inspected?),
+            Err(_) => Err(UNREAD),
+        }
+    }
+
     /// One attempt with one key.
     async fn attempt(
         &self,
@@ -381,7 +412,18 @@ impl Story<'_> {
         let Source::Live { upstream, .. } = &route.source else {
             return Err(Refusal::new(Code::BadRequest, "the route has no provider"));
         };
-        let ask = Ask::read(route.api, &route.aliases, self.head, called, body)?;
+        let reading = self.inspect(route.api, &called.0, body);
+        let Some(inspected) = client.unless_gone(reading).await else {
+            return Ok(Ended::ClientGone);
+        };
+        let ask = Ask::read(
+            route.api,
+            &route.aliases,
+            self.head,
+            called,
+            body,
+            inspected?,
+        )?;
         let leasing = target.keys.lease(&target.wanted);
         let Some(lease) = client.unless_gone(leasing).await else {
             return Ok(Ended::ClientGone);
@@ -494,7 +536,10 @@ impl Story<'_> {
             let called = Ask::call(route.api, self.head, path).map_err(Unread::Refused)?;
             let body = body::collect(client, self.head, &self.shared.spool).await?;
             // Refused as it would be live, and with aliases resolved.
-            let ask = Ask::read(route.api, &route.aliases, self.head, called, Some(&body));
+            let inspected = self.inspect(route.api, &called.0, Some(&body)).await;
+            let inspected = inspected.map_err(Unread::Refused)?;
+            let (aliases, head) = (&route.aliases, self.head);
+            let ask = Ask::read(route.api, aliases, head, called, Some(&body), inspected);
             let ask = ask.map_err(Unread::Refused)?;
             Ok(ask.body(&body))
         };

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use providers::{
-    Api, BodyFault, Call, Edit, Endpoint, Inspected, ModelPlace, Permission, PinFault, Pins, Shape,
+    Api, BodyFault, Call, Edit, Endpoint, Inspected, ModelPlace, Permission, PinFault, Pins, Scope,
+    Shape,
 };
 
 use crate::body::Whole;
@@ -22,6 +23,8 @@ pub struct Ask {
     call: Call,
     permission: Permission,
     needs: Vec<Permission>,
+    /// Whose resources the body names.
+    scopes: Vec<Scope>,
     /// The models as the provider will know them, aliases resolved.
     models: Vec<String>,
     /// Path with an alias resolved in it.
@@ -50,6 +53,11 @@ pub struct Grant {
 const DENIED: Refusal = Refusal::new(
     Code::PermissionDenied,
     "this method and path are not among the provider's endpoints that may be used through Tacit",
+);
+
+const WITHOUT_VERSION: Refusal = Refusal::new(
+    Code::PermissionDenied,
+    "the provider has no such endpoint, but has it below /v1: this API's base URL ends in /v1 (http://ADDRESS/ROUTE/v1)",
 );
 
 const EPHEMERAL: Refusal = Refusal::new(
@@ -83,34 +91,54 @@ impl Ask {
         let call = api.call(head.method, path, &head.query, head.upgrade.is_some());
         match call.endpoint {
             Endpoint::Needs(permission) => Ok((call, permission)),
-            Endpoint::Denied => Err(DENIED),
+            Endpoint::Denied => Err(
+                match api
+                    .call(head.method, &format!("/v1{path}"), &head.query, false)
+                    .endpoint
+                {
+                    Endpoint::Needs(_) => WITHOUT_VERSION,
+                    Endpoint::Denied => DENIED,
+                },
+            ),
         }
     }
 
-    /// Reads a request whose body is known (or is none of our business).
+    /// What the body says, where it is known.
+    pub fn inspect(
+        api: Api,
+        head: &RequestHead,
+        call: &Call,
+        body: Option<&Whole>,
+    ) -> Result<Inspected, Refusal> {
+        match body {
+            Some(body) if !body.bytes().is_empty() => Ok(providers::inspect(
+                api,
+                call,
+                content_type(head)?,
+                body.bytes(),
+            )?),
+            // What an endpoint runs that is told nothing is the provider's choice.
+            Some(_) | None if call.reads_body() && !head.has_body() && head.method == "POST" => {
+                Ok(providers::inspect(api, call, "application/json", b"{}")?)
+            }
+            Some(_) | None => Ok(Inspected::default()),
+        }
+    }
+
+    /// Puts together what a request asks for; `inspected` is what [`Self::inspect`] found in its body, if that is known.
     pub fn read(
         api: Api,
         aliases: &BTreeMap<String, String>,
         head: &RequestHead,
         (call, permission): (Call, Permission),
         body: Option<&Whole>,
+        inspected: Inspected,
     ) -> Result<Self, Refusal> {
-        let inspected = match body {
-            Some(body) if !body.bytes().is_empty() => {
-                let content_type = readable(head)?;
-                let content_type = std::str::from_utf8(content_type).unwrap_or_default();
-                providers::inspect(api, &call, content_type, body.bytes())?
-            }
-            // What an endpoint runs that is told nothing is the provider's choice.
-            Some(_) | None if call.reads_body() && !head.has_body() && head.method == "POST" => {
-                providers::inspect(api, &call, "application/json", b"{}")?
-            }
-            Some(_) | None => Inspected::default(),
-        };
         let mut ask = Self {
             api,
             permission,
             needs: inspected.needs.clone(),
+            scopes: inspected.scopes.clone(),
             models: Vec::new(),
             path: call.path.clone(),
             query: None,
@@ -195,7 +223,9 @@ impl Ask {
                 return Err(MODEL);
             }
         }
-        let pinned = self.api.pin(&pins(&terms.attributes), &self.path, host)?;
+        let pins = pins(&terms.attributes);
+        pins.hold(&self.scopes)?;
+        let pinned = self.api.pin(&pins, &self.path, host)?;
         Ok(Grant {
             path: pinned.path.unwrap_or_else(|| self.path.clone()),
             query: self.query.clone(),
@@ -240,7 +270,7 @@ pub fn may_go_unread(terms: &Terms) -> bool {
 }
 
 /// The content type of a body that is to be read here, and is not compressed. The gate has seen that there is but one.
-fn readable(head: &RequestHead) -> Result<&[u8], Refusal> {
+pub fn content_type(head: &RequestHead) -> Result<&str, Refusal> {
     let content_type = head.fields.first("content-type").unwrap_or_default();
     let mut codings = head.fields.all("content-encoding");
     if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
@@ -249,7 +279,7 @@ fn readable(head: &RequestHead) -> Result<&[u8], Refusal> {
             "the request body is compressed, and this endpoint's must be read before it is sent on; send it as it is",
         ));
     }
-    Ok(content_type)
+    Ok(std::str::from_utf8(content_type).unwrap_or_default())
 }
 
 impl Grant {
@@ -309,7 +339,8 @@ impl Grant {
     }
 }
 
-fn pins(attributes: &Attributes) -> Pins {
+/// The attributes of a key, for requests of its provider.
+pub(crate) fn pins(attributes: &Attributes) -> Pins {
     let own = |value: Option<&str>| value.map(str::to_owned);
     Pins {
         organization: own(attributes.organization()),
@@ -363,6 +394,9 @@ impl From<PinFault> for Refusal {
                 }
                 PinFault::Place => {
                     "the key is pinned to a project or location, and this endpoint names none that could be checked"
+                }
+                PinFault::Body => {
+                    "the key is pinned to another project or location than that of a resource that the request names"
                 }
                 PinFault::Location => {
                     "the key is pinned to another location than the one that this route leads to"

@@ -7,7 +7,7 @@ use providers::{Api, Call, Family, Meter, ModelPlace, Permission};
 
 use super::relay::Hooks;
 use crate::keys::{Lease, Terms};
-use crate::policy::{MCP, MODEL, NO_MODEL};
+use crate::policy::{self, MCP, MODEL, NO_MODEL};
 use crate::respond::Refusal;
 use crate::sieve::{Settled, Sieve};
 
@@ -68,6 +68,9 @@ impl Hooks for Frames<'_> {
         let allows = |need: &Permission| self.terms.allows_endpoint(*need);
         if !found.needs.iter().all(allows) {
             return Err(MCP);
+        }
+        if !found.scopes.is_empty() {
+            policy::pins(&self.terms.attributes).hold(&found.scopes)?;
         }
         let mut edits = Vec::new();
         for model in &found.models {

@@ -31,7 +31,7 @@ pub use api::Api;
 pub use call::{Call, ModelPlace};
 pub use endpoint::Endpoint;
 pub use fault::UpstreamFault;
-pub use inspect::{BodyFault, Edit, Inspected, apply, inspect, inspect_frame};
+pub use inspect::{BodyFault, Edit, Inspected, Scope, apply, inspect, inspect_frame};
 pub use pattern::Plausibility;
 pub use permission::{Permission, UnknownPermission};
 pub use pin::{PinFault, Pinned, Pins};

@@ -3,6 +3,7 @@
 //! What cannot be enforced on a request is refused: a pin never silently does nothing.
 
 use crate::Api;
+use crate::inspect::Scope;
 use crate::provider::Vendor;
 
 /// The attributes that a key's definition pins.
@@ -51,6 +52,11 @@ pub enum PinFault {
     /// The host is not that of the pinned resource.
     #[error("the key is pinned to another resource than the one that this route leads to")]
     Resource,
+    /// The body names a resource of another project or location.
+    #[error(
+        "the key is pinned to another project or location than that of a resource that the body names"
+    )]
+    Body,
     /// The host is not in the pinned region.
     #[error("the key is pinned to another region than the one that this route leads to")]
     Region,
@@ -58,6 +64,20 @@ pub enum PinFault {
 
 /// Both choose who pays; with one of them pinned neither is the app's to say.
 const OPENAI_DROPS: &[&str] = &["openai-organization", "openai-project"];
+
+impl Pins {
+    /// Holds what the body names against what is pinned.
+    ///
+    /// # Errors
+    /// [`PinFault::Body`]: a resource of another project or location.
+    pub fn hold(&self, scopes: &[Scope]) -> Result<(), PinFault> {
+        let is = |pin: &Option<String>, found: &str| pin.as_deref().is_none_or(|pin| pin == found);
+        let holds = |scope: &Scope| {
+            is(&self.project, &scope.project) && is(&self.location, &scope.location)
+        };
+        scopes.iter().all(holds).then_some(()).ok_or(PinFault::Body)
+    }
+}
 
 impl Api {
     /// Enforces what is pinned to the key on a request to `path` (as sent upstream) at `host`.

@@ -3,8 +3,8 @@
 use serde_json::value::RawValue;
 
 use super::json::{self, Object, Spelling};
-use super::layout::Layout;
-use super::{BodyFault, Edit, Inspected, Named, Quoting};
+use super::layout::{Kind, Layout, Place};
+use super::{BodyFault, Edit, Inspected, Named, Quoting, Scope};
 use crate::Permission;
 
 /// Different models in one body. A batch that names more is no batch.
@@ -44,51 +44,72 @@ impl<'a> Finder<'a> {
     /// Reads one JSON object, which is the body or a part of it.
     pub fn document(&mut self, text: &'a [u8], layout: &Layout) -> Result<Object<'a>, BodyFault> {
         let root = Object::read(text)?;
-        for place in layout.models {
-            let before = self.found.named.len();
-            self.each(&root, place, Self::model)?;
-            self.found.main |= self.found.named.len() > before && !is_beside(place);
-        }
-        for place in layout.presets {
-            let before = self.found.models.len();
-            self.each(&root, place, Self::preset)?;
-            self.found.main |= self.found.models.len() > before;
-        }
-        for place in layout.tools {
-            self.each(&root, place, Self::tool)?;
-        }
-        for place in layout.servers {
-            self.each(&root, place, Self::server)?;
-        }
+        self.look(&root, &mut layout.places())?;
         Ok(root)
     }
 
-    /// Calls `note` with every value at `place`.
-    fn each(
+    /// Notes what stands at `places` in an object. What is below it is read once, however many places lie there: how long a body takes
+    /// is bounded by its length times its depth, and not by what we look for.
+    fn look(
         &mut self,
-        root: &Object<'a>,
-        place: &str,
-        note: fn(&mut Self, &'a RawValue) -> Result<(), BodyFault>,
+        object: &Object<'a>,
+        places: &mut dyn Iterator<Item = Place>,
     ) -> Result<(), BodyFault> {
-        let (place, is_list) = match place.strip_suffix("[]") {
-            Some(place) => (place, true),
-            None => (place, false),
-        };
         let spelling = self.spelling();
-        // Most places are in no body: nothing is made for those.
-        let (first, rest) = place.split_once('.').unwrap_or((place, ""));
-        let Some(value) = root.get(first, spelling)? else {
-            return Ok(());
-        };
-        let rest: Vec<&str> = rest.split('.').filter(|step| !step.is_empty()).collect();
-        json::walk(value, &rest, spelling, &mut |value| {
-            if !is_list {
-                return note(self, value);
+        let mut deeper: Vec<(&'static str, &'a RawValue, Place)> = Vec::new();
+        for place in places {
+            let (step, rest) = place.next();
+            // Most places are in no body: nothing is made for those.
+            let Some(value) = object.get(step, spelling)? else {
+                continue;
+            };
+            match rest {
+                None => self.arrive(value, place)?,
+                Some(rest) => deeper.push((step, value, rest)),
             }
+        }
+        while let Some(&(step, value, _)) = deeper.first() {
+            let below: Vec<Place> = deeper
+                .extract_if(.., |(other, _, _)| *other == step)
+                .map(|(_, _, place)| place)
+                .collect();
+            for element in json::objects(value)? {
+                self.look(&element?, &mut below.iter().copied())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the value of a place, or each of a list of them.
+    fn arrive(&mut self, value: &'a RawValue, place: Place) -> Result<(), BodyFault> {
+        if place.is_list {
             json::elements(value)?
                 .into_iter()
-                .try_for_each(|element| note(self, element))
-        })
+                .try_for_each(|element| self.note(element, place))
+        } else {
+            self.note(value, place)
+        }
+    }
+
+    fn note(&mut self, value: &'a RawValue, place: Place) -> Result<(), BodyFault> {
+        match place.kind {
+            Kind::Model { beside } => {
+                self.model(value)?;
+                self.found.main |= !beside;
+            }
+            Kind::Preset => {
+                self.preset(value)?;
+                self.found.main = true;
+            }
+            Kind::Tools => self.tool(value)?,
+            Kind::Servers => self.server(value)?,
+            Kind::Stored => {
+                if value.get().starts_with('{') {
+                    self.needs(Permission::Mcp);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn model(&mut self, value: &'a RawValue) -> Result<(), BodyFault> {
@@ -109,7 +130,9 @@ impl<'a> Finder<'a> {
             return Err(BodyFault::Model);
         }
         let (lead, name) = if self.resources {
-            resource(name)
+            let resource = Resource::read(name);
+            self.scope(resource.scope)?;
+            (resource.lead, resource.name)
         } else {
             ("", name)
         };
@@ -126,6 +149,26 @@ impl<'a> Finder<'a> {
             range,
             lead,
             quoting,
+        });
+        Ok(())
+    }
+
+    /// Notes whose project a resource is of.
+    fn scope(&mut self, scope: Option<(&str, &str)>) -> Result<(), BodyFault> {
+        let scopes = &mut self.found.scopes;
+        let Some((project, location)) = scope else {
+            return Ok(());
+        };
+        let is_known = |known: &Scope| known.project == project && known.location == location;
+        if scopes.iter().any(is_known) {
+            return Ok(());
+        }
+        if scopes.len() >= MODELS_MAX {
+            return Err(BodyFault::TooMuch);
+        }
+        scopes.push(Scope {
+            project: project.to_owned(),
+            location: location.to_owned(),
         });
         Ok(())
     }
@@ -199,32 +242,41 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// Places whose model works beside the one that runs.
-fn is_beside(place: &str) -> bool {
-    ["plugins.", "data_source", "compound_custom."]
-        .iter()
-        .any(|start| place.starts_with(start))
-        || place.contains("transcription.")
-}
-
 /// Tool types that make the provider call a third party: `mcp`, `mcp_server`, `mcp_toolset`, `connector`.
 fn is_remote(kind: &str) -> bool {
     let kind = kind.to_ascii_lowercase();
     kind.starts_with("mcp") || kind == "connector"
 }
 
-/// Splits `…/models/m` into the collection that goes without saying and the name. `tunedModels/m` and `endpoints/e` are names.
-fn resource(name: &str) -> (&str, &str) {
-    let split = |at: usize| name.split_at(at);
-    if let Some(at) = name.rfind("/models/") {
-        return split(at + "/models/".len());
-    }
-    if name.starts_with("models/") {
-        return split("models/".len());
-    }
-    match name.rfind("/endpoints/") {
-        Some(at) => split(at + 1),
-        None => ("", name),
+/// A resource name of Google's.
+struct Resource<'n> {
+    /// The collection that goes without saying.
+    lead: &'n str,
+    /// What a key's terms know the model as.
+    name: &'n str,
+    /// Project and location, where it has them.
+    scope: Option<(&'n str, &'n str)>,
+}
+
+impl<'n> Resource<'n> {
+    /// `models/m` and `publishers/p/models/m`, of a location or not, are the model `m` of its publisher. A model that lies in a project is
+    /// whatever somebody put there under that name, so its whole name counts. `tunedModels/m` and `endpoints/e` are names.
+    fn read(full: &'n str) -> Self {
+        let segments: Vec<&str> = full.splitn(9, '/').collect();
+        let (scope, rest) = match segments.as_slice() {
+            ["projects", project, "locations", location, rest @ ..] => {
+                (Some((*project, *location)), rest)
+            }
+            rest => (None, rest),
+        };
+        let (name, is_whole) = match (rest, scope) {
+            (["publishers", _, "models", name], _) | (["models", name], None) => (*name, false),
+            (["endpoints", name], Some(_)) => (*name, true),
+            _ => (full, false),
+        };
+        let kept = if is_whole { "endpoints/".len() } else { 0 };
+        let (lead, name) = full.split_at(full.len() - name.len() - kept);
+        Self { lead, name, scope }
     }
 }
 

@@ -119,30 +119,22 @@ pub(super) fn elements(value: &RawValue) -> Result<Vec<&RawValue>, BodyFault> {
     Ok(elements)
 }
 
-/// Calls `found` with every value at `steps` below `value`, entering arrays on the way.
-pub(super) fn walk<'a>(
-    value: &'a RawValue,
-    steps: &[&str],
-    spelling: Spelling,
-    found: &mut impl FnMut(&'a RawValue) -> Result<(), BodyFault>,
-) -> Result<(), BodyFault> {
-    let Some((step, rest)) = steps.split_first() else {
-        return found(value);
-    };
-    for element in elements(value)? {
-        let text = element.get();
-        if text.starts_with('[') {
-            // No API has lists of lists here; a parser that flattened one would see what we do not.
-            return Err(BodyFault::Nesting);
-        }
-        if text.starts_with('{') {
-            let object = Object::read(text.as_bytes())?;
-            if let Some(value) = object.get(step, spelling)? {
-                walk(value, rest, spelling, found)?;
-            }
-        }
-    }
-    Ok(())
+/// The objects that stand at `value`: itself, or those of its elements that are objects.
+///
+/// # Errors
+/// No API has lists of lists here; a parser that flattened one would see what we do not.
+pub(super) fn objects(
+    value: &RawValue,
+) -> Result<impl Iterator<Item = Result<Object<'_>, BodyFault>>, BodyFault> {
+    let objects =
+        elements(value)?
+            .into_iter()
+            .filter_map(|element| match element.get().as_bytes().first() {
+                Some(b'[') => Some(Err(BodyFault::Nesting)),
+                Some(b'{') => Some(Object::read(element.get().as_bytes())),
+                _ => None,
+            });
+    Ok(objects)
 }
 
 /// A text value, decoded.
@@ -343,27 +335,18 @@ mod tests {
     }
 
     #[test]
-    fn walks_through_arrays_and_not_through_arrays_of_arrays() {
-        let at = |text: &str, place: &str| {
+    fn objects_in_an_array_are_entered_and_arrays_in_an_array_are_not() {
+        let at = |text: &str| {
             let value: &RawValue = serde_json::from_str(text).unwrap();
-            let steps: Vec<_> = place.split('.').collect();
-            let mut out = Vec::new();
-            walk(value, &steps, Spelling::Exact, &mut |value| {
-                out.push(value.get().to_owned());
-                Ok(())
-            })?;
-            Ok(out)
+            let found: Result<Vec<_>, BodyFault> = objects(value)?
+                .map(|object| Ok(object?.get("b", Spelling::Exact)?.is_some()))
+                .collect();
+            found
         };
-        assert_eq!(
-            at(r#"{"a":[{"b":1},{"b":2},{"c":3},4]}"#, "a.b"),
-            Ok(vec!["1".into(), "2".into()])
-        );
-        assert_eq!(at(r#"{"a":{"b":1}}"#, "a.b"), Ok(vec!["1".into()]));
-        assert_eq!(at(r#"{"a":"b"}"#, "a.b"), Ok(vec![]));
-        assert_eq!(at(r#"{"a":[[{"b":1}]]}"#, "a.b"), Err(BodyFault::Nesting));
-        assert_eq!(
-            at(r#"{"a":[{"b":1,"b":1}]}"#, "a.b"),
-            Err(BodyFault::Duplicate)
-        );
+        assert_eq!(at(r#"[{"b":1},{"c":3},4]"#), Ok(vec![true, false]));
+        assert_eq!(at(r#"{"b":1}"#), Ok(vec![true]));
+        assert_eq!(at(r#""b""#), Ok(vec![]));
+        assert_eq!(at(r#"[[{"b":1}]]"#), Err(BodyFault::Nesting));
+        assert_eq!(at(r#"[{"b":1,"b":1}]"#), Err(BodyFault::Duplicate));
     }
 }

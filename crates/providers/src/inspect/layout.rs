@@ -11,13 +11,85 @@ pub(crate) struct Layout {
     pub presets: &'static [&'static str],
     /// Lists of tools, each of which may be a remote server or name a model.
     pub tools: &'static [&'static str],
-    /// Lists of remote MCP servers.
+    /// Lists of remote servers that the provider itself calls: MCP, Cohere's connectors.
     pub servers: &'static [&'static str],
+    /// Objects that name a prompt stored with the provider. It may have tools of its own, remote servers among them, that no one can see here.
+    pub stored: &'static [&'static str],
     /// Whether models named here must be the one of the path.
     pub agrees: bool,
 }
 
+/// What stands at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A model: the one that runs, or one that works beside it.
+    Model { beside: bool },
+    /// A setting stored with the provider.
+    Preset,
+    /// A tool, or a list of them.
+    Tools,
+    /// A list of remote servers.
+    Servers,
+    /// A stored prompt, if it is an object.
+    Stored,
+}
+
+/// A place, or what is left of the way to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Keys joined by dots, without the mark of a list.
+    way: &'static str,
+    pub kind: Kind,
+    /// Whether a list of values stands there.
+    pub is_list: bool,
+}
+
+impl Place {
+    fn new(text: &'static str, kind: Kind) -> Self {
+        let (way, is_list) = match text.strip_suffix("[]") {
+            Some(way) => (way, true),
+            None => (text, false),
+        };
+        Self { way, kind, is_list }
+    }
+
+    /// The next key, and the place below it, if this is not the last one.
+    pub fn next(self) -> (&'static str, Option<Self>) {
+        match self.way.split_once('.') {
+            Some((step, way)) => (step, Some(Self { way, ..self })),
+            None => (self.way, None),
+        }
+    }
+}
+
+impl Layout {
+    /// All places.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let of = |places: &'static [&'static str], kind| {
+            places.iter().map(move |place| Place::new(place, kind))
+        };
+        let models = self.models.iter().map(|place| {
+            let beside = is_beside(place);
+            Place::new(place, Kind::Model { beside })
+        });
+        models
+            .chain(of(self.presets, Kind::Preset))
+            .chain(of(self.tools, Kind::Tools))
+            .chain(of(self.servers, Kind::Servers))
+            .chain(of(self.stored, Kind::Stored))
+    }
+}
+
+/// Places whose model works beside the one that runs.
+fn is_beside(place: &str) -> bool {
+    ["plugins.", "data_source", "compound_custom."]
+        .iter()
+        .any(|start| place.starts_with(start))
+        || place.contains("transcription.")
+}
+
 const EMPTY: Layout = Layout {
+    stored: &[],
     models: &[],
     presets: &[],
     tools: &[],
@@ -45,6 +117,7 @@ pub(crate) const OPENAI: Layout = Layout {
     presets: &["preset", "request.preset"],
     tools: &["tools", "request.tools"],
     servers: &["mcp_servers"],
+    stored: &["prompt", "request.prompt"],
     ..EMPTY
 };
 
@@ -71,6 +144,7 @@ pub(crate) const OPENAI_FRAME: Layout = Layout {
     presets: &["preset"],
     tools: &["tools", "response.tools", "session.tools"],
     servers: &["mcp_servers"],
+    stored: &["prompt", "response.prompt", "session.prompt"],
     ..EMPTY
 };
 
@@ -150,9 +224,10 @@ pub(crate) const ASYNC_INVOKE: Layout = Layout {
     ..EMPTY
 };
 
-/// Cohere.
+/// Cohere. The connectors of its first API are servers that it calls with what the app says.
 pub(crate) const COHERE: Layout = Layout {
     models: &["model"],
     tools: &["tools"],
+    servers: &["connectors"],
     ..EMPTY
 };

@@ -38,7 +38,18 @@ pub struct Inspected {
     pub main: bool,
     /// Makes the provider report usage in a stream whose app did not ask for it.
     pub usage_edit: Option<Edit>,
+    /// The projects whose resources it names, each once (Google).
+    pub scopes: Vec<Scope>,
     named: Vec<Named>,
+}
+
+/// Where a resource lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// As it stands there: an id or a number.
+    pub project: String,
+    /// The location.
+    pub location: String,
 }
 
 /// One place where a model is named.

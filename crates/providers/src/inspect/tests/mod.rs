@@ -180,6 +180,31 @@ fn models_are_found_wherever_an_api_names_them() {
             r#"{"model":"projects/p/locations/l/publishers/google/models/g"}"#,
             &["g"],
         ),
+        // What somebody put into a project under that name is another model.
+        (
+            "vertex",
+            "POST /v1/projects/p/locations/l/batchPredictionJobs",
+            r#"{"model":"projects/q/locations/l/models/g"}"#,
+            &["projects/q/locations/l/models/g"],
+        ),
+        (
+            "vertex",
+            "POST /v1/projects/p/locations/l/batchPredictionJobs",
+            r#"{"model":"projects/q/locations/l/x/publishers/google/models/g"}"#,
+            &["projects/q/locations/l/x/publishers/google/models/g"],
+        ),
+        (
+            "vertex",
+            "POST /v1/projects/p/locations/l/batchPredictionJobs",
+            r#"{"model":"publishers/google/models/g/models/h"}"#,
+            &["publishers/google/models/g/models/h"],
+        ),
+        (
+            "gemini",
+            "POST /v1beta/cachedContents",
+            r#"{"model":"tunedModels/t/models/g"}"#,
+            &["tunedModels/t/models/g"],
+        ),
         (
             "vertex",
             "POST /v1/projects/p/locations/l/cachedContents",

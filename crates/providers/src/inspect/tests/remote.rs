@@ -41,6 +41,32 @@ fn remote_servers_need_a_permission_of_their_own() {
             r#"{"session":{"tools":[{"type":"mcp"}]}}"#,
             true,
         ),
+        // A stored prompt has tools that no one can see here; a prompt that is a text has none.
+        (
+            "openai",
+            "POST /v1/responses",
+            r#"{"prompt":{"id":"pmpt_1","version":"2"}}"#,
+            true,
+        ),
+        (
+            "openai",
+            "POST /v1/completions",
+            r#"{"prompt":["a","{}"]}"#,
+            false,
+        ),
+        (
+            "openai",
+            "POST /v1/realtime/client_secrets",
+            r#"{"session":{"prompt":{"id":"pmpt_1"}}}"#,
+            true,
+        ),
+        (
+            "cohere",
+            "POST /v1/chat",
+            r#"{"connectors":[{"id":"web-search"}]}"#,
+            true,
+        ),
+        ("cohere", "POST /v1/chat", r#"{"connectors":[]}"#, false),
         (
             "anthropic",
             "POST /v1/messages",
@@ -182,4 +208,40 @@ fn frames_are_read_like_bodies() {
     ] {
         assert_eq!(frame(provider, path, text), wanted, "{text}");
     }
+}
+
+#[test]
+fn the_projects_of_resources_are_noted_and_held_against_what_a_key_is_pinned_to() {
+    let found = |body: &str| {
+        let line = "POST /v1/projects/p/locations/l/batchPredictionJobs";
+        read("vertex", line, body).unwrap().scopes
+    };
+    let pins = |project: &str, location: Option<&str>| crate::Pins {
+        project: Some(project.to_owned()),
+        location: location.map(str::to_owned),
+        ..crate::Pins::default()
+    };
+    let of_q = found(r#"{"model":"projects/q/locations/l/publishers/google/models/g"}"#);
+    assert_eq!(of_q.len(), 1);
+    assert_eq!(pins("q", None).hold(&of_q), Ok(()));
+    assert_eq!(pins("q", Some("l")).hold(&of_q), Ok(()));
+    assert_eq!(crate::Pins::default().hold(&of_q), Ok(()));
+    for other in [pins("p", None), pins("q", Some("m"))] {
+        assert_eq!(other.hold(&of_q), Err(crate::PinFault::Body));
+    }
+    let own = found(r#"{"model":"projects/q/locations/l/models/7"}"#);
+    assert_eq!(pins("p", None).hold(&own), Err(crate::PinFault::Body));
+    let nobodys = found(r#"{"model":"publishers/google/models/g"}"#);
+    assert_eq!(pins("p", Some("l")).hold(&nobodys), Ok(()));
+}
+
+#[test]
+fn a_place_is_found_however_many_others_lie_on_the_way_to_it() {
+    let body = r#"{"request":{"model":"a","models":["b","c"],"preset":"d","tools":[{"type":"mcp"}]},"plugins":[{"model":"e"},{"models":["f"]}]}"#;
+    let found = read("openrouter", "POST /api/v1/chat/completions", body).unwrap();
+    for model in ["a", "b", "c", "@preset/d", "e", "f"] {
+        assert!(found.models.iter().any(|one| one == model), "{model}");
+    }
+    assert_eq!(found.models.len(), 6);
+    assert_eq!(found.needs, [Permission::Mcp]);
 }
