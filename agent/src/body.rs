@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::http1::{Decoder, Framing, RequestHead};
 use crate::metrics::Limit;
@@ -27,15 +27,21 @@ pub const WHOLE_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// which costs more than such a copy.
 const COPIED_MAX: usize = 2 * 1024;
 
-/// What all bodies beyond [`SMALL_BYTES`] may take together; more of them wait. They are held until they are answered, since another key may
+/// What all bodies beyond [`SMALL_BYTES`], and WebSocket messages in the making, may take together; more of them wait. They are held until they are answered, since another key may
 /// have to be tried.
-const LARGE_TOTAL_BYTES: usize = 256 * 1024 * 1024;
+pub(crate) const LARGE_TOTAL_BYTES: usize = 256 * 1024 * 1024;
 
 /// The budget is counted in pieces of this size.
 const UNIT_BYTES: usize = 64 * 1024;
 
 /// How long one waits for its turn.
 const LARGE_WAIT: Duration = Duration::from_secs(30);
+
+/// Whoever holds leave that others wait for must be sending: after this time, and as much as [`PACE`] says for what has come.
+const PACE_GRACE: Duration = Duration::from_secs(30);
+
+/// Bytes per second. Apps are on this machine; one that makes up its body while it sends it does so faster.
+const PACE: usize = 64 * 1024;
 
 /// Leave to collect large bodies.
 #[derive(Clone, Debug)]
@@ -51,11 +57,27 @@ impl Default for Spool {
     }
 }
 
+/// Leave to hold so many bytes, given back when it is dropped.
+#[derive(Debug)]
+pub struct Leave(OwnedSemaphorePermit);
+
+impl Leave {
+    /// How many.
+    pub fn bytes(&self) -> usize {
+        self.0.num_permits() * UNIT_BYTES
+    }
+
+    /// Takes over another one.
+    pub fn merge(&mut self, other: Self) {
+        self.0.merge(other.0);
+    }
+}
+
 /// A complete body, freed together with the leave to hold it.
 #[derive(Clone, Debug, Default)]
 pub struct Whole {
     bytes: Bytes,
-    _leave: Option<Arc<OwnedSemaphorePermit>>,
+    _leave: Option<Arc<Leave>>,
 }
 
 impl Whole {
@@ -101,6 +123,12 @@ const TOO_LARGE: Refusal = Refusal::of_limit(
     "the request body has more than 64 MiB, and this endpoint's must be read before it is sent on",
 );
 
+const TOO_SLOW: Refusal = Refusal::of_limit(
+    Limit::BodyPace,
+    Code::BadRequest,
+    "the request body came too slowly for one of its size; send it at 64 KiB per second or more",
+);
+
 /// Collects the body of a request whose head was read from `client`.
 pub async fn collect(
     client: &mut Client,
@@ -139,6 +167,7 @@ pub async fn collect(
     }
     let mut decoder = Decoder::new(head.framing);
     let mut bytes = BytesMut::with_capacity(announced);
+    let began = Instant::now();
     loop {
         let taken = decoder
             .decode(&client.buffer, |content| bytes.extend_from_slice(content))
@@ -162,6 +191,9 @@ pub async fn collect(
                 _leave: leave.map(Arc::new),
             });
         }
+        if leave.is_some() && began.elapsed() > allowed(bytes.len()) {
+            return Err(Unread::Refused(TOO_SLOW));
+        }
         match read(&mut client.stream, &mut client.buffer, REQUEST_IDLE_TIMEOUT).await {
             Ok(1..) => {}
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
@@ -172,17 +204,64 @@ pub async fn collect(
     }
 }
 
+/// How long the first `bytes` of a body may take.
+fn allowed(bytes: usize) -> Duration {
+    PACE_GRACE + Duration::from_secs((bytes / PACE) as u64)
+}
+
 impl Spool {
-    async fn leave(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Unread> {
+    async fn leave(&self, bytes: usize) -> Result<Leave, Unread> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let leave = self.units(units).await;
+        leave.ok_or(Unread::Refused(Refusal::of_limit(
+            Limit::LargeBodies,
+            Code::RateLimited,
+            "too many large request bodies at one time; try again in a moment",
+        )))
+    }
+
+    /// Leave for a little more of something that grows; none when it does not come in time.
+    pub(crate) async fn piece(self) -> Option<Leave> {
+        self.units(1).await
+    }
+
+    async fn units(&self, units: u32) -> Option<Leave> {
         let waiting = Arc::clone(&self.large).acquire_many_owned(units);
-        match timeout(LARGE_WAIT, waiting).await {
-            Ok(Ok(leave)) => Ok(leave),
-            Ok(Err(_)) | Err(_) => Err(Unread::Refused(Refusal::of_limit(
-                Limit::LargeBodies,
-                Code::RateLimited,
-                "too many large request bodies at one time; try again in a moment",
-            ))),
+        let leave = timeout(LARGE_WAIT, waiting).await;
+        leave.ok()?.ok().map(Leave)
+    }
+}
+
+#[cfg(test)]
+impl Spool {
+    /// All that there is.
+    pub(crate) fn take_all(&self) -> Leave {
+        let all = u32::try_from(LARGE_TOTAL_BYTES / UNIT_BYTES).unwrap_or(u32::MAX);
+        Leave(
+            Arc::clone(&self.large)
+                .try_acquire_many_owned(all)
+                .expect("nothing is taken"),
+        )
+    }
+
+    /// What nobody holds.
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.large.available_permits() * UNIT_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_comes_steadily_is_always_in_time() {
+        let steady = |seconds: u64| usize::try_from(seconds).unwrap_or(0) * PACE;
+        for seconds in [0, 31, 1000] {
+            let took = Duration::from_secs(seconds);
+            assert!(took <= allowed(steady(seconds)), "{seconds}");
+            let slow = Duration::from_secs(2 * seconds) + PACE_GRACE + Duration::from_secs(1);
+            assert!(slow > allowed(steady(seconds)), "{seconds}");
         }
     }
 }

@@ -46,6 +46,8 @@ impl Outcome {
 pub enum Limit {
     /// The size of a body that must be read whole.
     Body,
+    /// The time that a large body may take.
+    BodyPace,
     /// The time that a body may pause.
     BodyPause,
     /// As many connections at one listener as there may be.
@@ -69,6 +71,7 @@ impl Limit {
     pub fn name(self) -> &'static str {
         match self {
             Self::Body => "body",
+            Self::BodyPace => "body_pace",
             Self::BodyPause => "body_pause",
             Self::Connections => "connections",
             Self::Head => "head",

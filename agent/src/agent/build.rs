@@ -136,13 +136,14 @@ impl Config {
             doors.push((listener, Door::Tls(self.certify(tls)?)));
             tls_addr = Some(addr);
         }
+        let spool = Spool::default();
         let shared = Shared {
             routes: RwLock::default(),
             hosts: RwLock::new(Arc::from([])),
-            sockets: Sockets::new(&metrics),
+            sockets: Sockets::new(&metrics, &spool),
             metrics,
             usage: Arc::new(Usage::default()),
-            spool: Spool::default(),
+            spool,
         };
         let mut force = Force {
             config_path,

@@ -9,11 +9,13 @@ use tokio::time::{sleep, timeout};
 
 use super::frames::Frames;
 use super::handshake::{Offer, response_head};
-use super::relay::{APP_TOO_LARGE, Closed, Ending, Side, UPSTREAM_TOO_LARGE, relay};
+use super::relay::{APP_TOO_LARGE, CROWDED, Closed, Ending, Side, UPSTREAM_TOO_LARGE, relay};
+use super::room::Room;
 use crate::agent::DRAIN_TIMEOUT;
+use crate::body::Spool;
 use crate::http1::{HEAD_MAX_BYTES, ResponseHead, Upgrade};
 use crate::inject::Outgoing;
-use crate::keys::{KeySource, Wanted};
+use crate::keys::{KeySource, Terms, Wanted};
 use crate::listen::ClientStream;
 use crate::metrics::{Limit, Metrics};
 use crate::relay::{self as http, Client, Ended, Marks, io};
@@ -21,13 +23,13 @@ use crate::respond::{Code, Refusal};
 use crate::sieve::Settled;
 use crate::upstream::{BoundConnection, BoundUpstream};
 
-/// Sockets open at one time. Each may hold a message of 16 MiB in each direction, and no pod talks to so many sessions.
+/// Sockets open at one time: no pod talks to so many sessions. What their messages take is bounded for all together.
 const SOCKETS_MAX: usize = 256;
 
 /// A provider answers a handshake in under a second; one that opens a session first, in a few.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// While a socket is open its key is asked for again so often: a revoked one closes it. Answered from memory, but for `lease.ttl = "0s"`.
+/// While a socket is open its key is asked for again so often: a revoked one closes it, and so do terms that have changed. Answered from memory, but for `lease.ttl = "0s"`.
 const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long before the end of a drain the sockets that are still open are closed in order, rather than reset.
@@ -41,6 +43,11 @@ const NOT_OVER_HTTP2: Refusal = Refusal::new(
 const ENDING: Refusal = Refusal::new(
     Code::RateLimited,
     "the agent is ending; open the WebSocket again in a moment",
+);
+
+const OTHER_TERMS: Refusal = Refusal::new(
+    Code::PermissionDenied,
+    "what the key may be used for has changed; open the WebSocket again",
 );
 
 const TOO_MANY: Refusal = Refusal::new(
@@ -62,6 +69,7 @@ const BROKE_OFF: Refusal = Refusal::new(
 #[derive(Debug)]
 pub struct Sockets {
     slots: Semaphore,
+    spool: Spool,
     metrics: Metrics,
 }
 
@@ -88,9 +96,10 @@ enum Answer {
 }
 
 impl Sockets {
-    /// None yet.
-    pub fn new(metrics: &Metrics) -> Self {
+    /// None yet. Their messages share the memory of `spool` with the bodies of requests.
+    pub fn new(metrics: &Metrics, spool: &Spool) -> Self {
         Self {
+            spool: spool.clone(),
             slots: Semaphore::new(SOCKETS_MAX),
             metrics: metrics.clone(),
         }
@@ -165,19 +174,25 @@ impl Sockets {
             return Ended::ClientGone;
         }
         self.metrics.sockets.inc();
-        let ends = ends(client.drain.clone(), keys, wanted);
+        let ends = ends(client.drain.clone(), keys, wanted, &bound.lease().terms);
         let app = Side {
             read_ahead: client.buffer.split().to_vec(),
             stream: &mut client.stream,
+            room: Room::new(&self.spool),
         };
         let upstream = Side {
             read_ahead: connection.buffer.split().to_vec(),
             stream: &mut connection.stream,
+            room: Room::new(&self.spool),
         };
         let closed = relay(app, upstream, ends, frames).await;
         self.metrics.sockets.dec();
-        if let Closed::Refused(APP_TOO_LARGE | UPSTREAM_TOO_LARGE) = closed {
-            self.metrics.limit(Limit::SocketMessage);
+        match closed {
+            Closed::Refused(APP_TOO_LARGE | UPSTREAM_TOO_LARGE) => {
+                self.metrics.limit(Limit::SocketMessage);
+            }
+            Closed::Refused(CROWDED) => self.metrics.limit(Limit::LargeBodies),
+            _ => {}
         }
         Ended::Socket(closed)
     }
@@ -221,7 +236,12 @@ async fn ask(
 }
 
 /// What ends a socket that both sides would go on with.
-async fn ends(drain: lifecycle::drain::Watcher, keys: &dyn KeySource, wanted: &Wanted) -> Ending {
+async fn ends(
+    drain: lifecycle::drain::Watcher,
+    keys: &dyn KeySource,
+    wanted: &Wanted,
+    terms: &Terms,
+) -> Ending {
     let drained = async {
         drain.signaled().await;
         sleep(DRAIN_TIMEOUT.saturating_sub(GOODBYE)).await;
@@ -229,10 +249,11 @@ async fn ends(drain: lifecycle::drain::Watcher, keys: &dyn KeySource, wanted: &W
     let revoked = async {
         loop {
             sleep(KEY_CHECK_INTERVAL).await;
-            if let Err(refusal) = keys.lease(wanted).await
-                && refusal.code == Code::KeyRevoked
-            {
-                return refusal;
+            match keys.lease(wanted).await {
+                Err(refusal) if refusal.code == Code::KeyRevoked => return refusal,
+                // What was opened, and each message since, was judged by other terms.
+                Ok(lease) if *lease.terms != *terms => return OTHER_TERMS,
+                Ok(_) | Err(_) => {}
             }
         }
     };
@@ -247,6 +268,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::keys::fake::Fake;
+    use crate::keys::terms::Models;
     use lifecycle::drain::{Reason, Trigger};
     use tokio::time::Instant;
 
@@ -268,14 +290,24 @@ mod tests {
             fake.then(answer);
         }
         let began = Instant::now();
-        let ending = ends(drain.watcher(), &fake, &wanted).await;
+        let open = Terms::open();
+        let ending = ends(drain.watcher(), &fake, &wanted, &open).await;
         assert_eq!(ending, Ending::Refused(revoked));
         assert_eq!(began.elapsed(), 4 * KEY_CHECK_INTERVAL);
         let steady = Fake::new(Duration::from_secs(60), Duration::ZERO);
         drain.start(Reason::Terminate);
         let began = Instant::now();
-        let ending = ends(drain.watcher(), &steady, &wanted).await;
+        let ending = ends(drain.watcher(), &steady, &wanted, &open).await;
         assert_eq!(ending, Ending::Draining);
         assert_eq!(began.elapsed(), DRAIN_TIMEOUT - GOODBYE);
+        // Other terms, even wider ones, are not those that the messages so far were judged by.
+        let opened_under = Terms {
+            models: Models::from_names(["one".to_owned()]),
+            ..Terms::open()
+        };
+        let began = Instant::now();
+        let ending = ends(Trigger::new().watcher(), &steady, &wanted, &opened_under).await;
+        assert_eq!(ending, Ending::Refused(OTHER_TERMS));
+        assert_eq!(began.elapsed(), KEY_CHECK_INTERVAL);
     }
 }

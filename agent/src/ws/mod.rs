@@ -9,6 +9,7 @@ mod exchange;
 pub mod frames;
 pub mod handshake;
 pub mod relay;
+mod room;
 
 pub use exchange::{Opening, Sockets};
 pub use frames::Frames;

@@ -21,6 +21,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use super::room::{Bounded, Room};
+use crate::metrics::Limit;
 use crate::respond::{Code, Refusal};
 use farewell::{Farewell, Stop, part};
 
@@ -50,6 +52,13 @@ pub const APP_TOO_LARGE: Refusal = Refusal::new(
 pub const UPSTREAM_TOO_LARGE: Refusal = Refusal::new(
     Code::UpstreamUnreachable,
     "the provider sent a WebSocket message larger than 16 MiB",
+);
+
+/// There was no memory for a message in time.
+pub const CROWDED: Refusal = Refusal::of_limit(
+    Limit::LargeBodies,
+    Code::RateLimited,
+    "too many large messages and bodies at one time; open the WebSocket again in a moment",
 );
 
 const APP_BROKE_RULES: Refusal = Refusal::new(
@@ -90,6 +99,8 @@ pub struct Side<S> {
     pub stream: S,
     /// The beginning of its first frames.
     pub read_ahead: Vec<u8>,
+    /// What its messages may take.
+    pub room: Room,
 }
 
 /// Why a socket is to be closed from outside.
@@ -143,14 +154,15 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    let (up, down) = (app.room.clone(), upstream.room.clone());
     let (mut to_app, mut from_app) = socket(app, Role::Server).await.split();
     let (mut to_upstream, mut from_upstream) = socket(upstream, Role::Client).await.split();
     let moved = Mutex::new(Instant::now());
     let stop = {
         let hooks = Mutex::new(&mut *hooks);
         tokio::select! {
-            stop = upwards(&mut from_app, &mut to_upstream, &hooks, &moved) => stop,
-            stop = downwards(&mut from_upstream, &mut to_app, &hooks, &moved) => stop,
+            stop = upwards(&mut from_app, &mut to_upstream, &up, &hooks, &moved) => stop,
+            stop = downwards(&mut from_upstream, &mut to_app, &down, &hooks, &moved) => stop,
             () = idle(&moved) => Stop::Idle,
             ending = ends => match ending {
                 Ending::Draining => Stop::Draining,
@@ -177,7 +189,7 @@ where
 async fn socket<S: AsyncRead + AsyncWrite + Unpin>(
     side: Side<S>,
     role: Role,
-) -> WebSocketStream<S> {
+) -> WebSocketStream<Bounded<S>> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_MAX_BYTES))
         .max_frame_size(Some(MESSAGE_MAX_BYTES))
@@ -185,16 +197,18 @@ async fn socket<S: AsyncRead + AsyncWrite + Unpin>(
         // Each message is written as it comes.
         .write_buffer_size(0)
         .max_write_buffer_size(2 * MESSAGE_MAX_BYTES);
-    WebSocketStream::from_partially_read(side.stream, side.read_ahead, role, Some(config)).await
+    let stream = Bounded::new(side.stream, side.room);
+    WebSocketStream::from_partially_read(stream, side.read_ahead, role, Some(config)).await
 }
 
-type To<S> = SplitSink<WebSocketStream<S>, Message>;
-type From<S> = SplitStream<WebSocketStream<S>>;
+type To<S> = SplitSink<WebSocketStream<Bounded<S>>, Message>;
+type From<S> = SplitStream<WebSocketStream<Bounded<S>>>;
 
 /// The app's messages to the provider.
 async fn upwards<A, U, H: Hooks>(
     app: &mut From<A>,
     upstream: &mut To<U>,
+    room: &Room,
     hooks: &Mutex<&mut H>,
     moved: &Mutex<Instant>,
 ) -> Stop
@@ -224,12 +238,23 @@ where
                 Ok(Some(other)) => Message::Binary(other.into()),
                 Err(refusal) => return Stop::Refused(refusal, CloseCode::Policy),
             },
-            Message::Ping(_) => Message::Ping(Bytes::new()),
+            Message::Ping(payload) => {
+                room.skip(payload.len());
+                Message::Ping(Bytes::new())
+            }
             Message::Close(frame) => return Stop::AppClosed(frame),
-            Message::Pong(_) | Message::Frame(_) => continue,
+            Message::Pong(payload) => {
+                room.skip(payload.len());
+                continue;
+            }
+            Message::Frame(_) => continue,
         };
+        let is_control = matches!(message, Message::Ping(_));
         if !send(upstream, message).await {
             return Stop::UpstreamGone;
+        }
+        if !is_control {
+            room.clear();
         }
         touch(moved);
     }
@@ -239,6 +264,7 @@ where
 async fn downwards<A, U, H: Hooks>(
     upstream: &mut From<U>,
     app: &mut To<A>,
+    room: &Room,
     hooks: &Mutex<&mut H>,
     moved: &Mutex<Instant>,
 ) -> Stop
@@ -251,6 +277,9 @@ where
             Some(Ok(message)) => message,
             Some(Err(Error::Capacity(_))) => {
                 return Stop::Refused(UPSTREAM_TOO_LARGE, CloseCode::Size);
+            }
+            Some(Err(error)) if is_crowded(&error) => {
+                return Stop::Refused(CROWDED, CloseCode::Again);
             }
             Some(Err(_)) | None => return Stop::UpstreamGone,
         };
@@ -272,12 +301,23 @@ where
                 Ok(bytes) => Message::Binary(bytes),
                 Err(refusal) => return Stop::Refused(refusal, CloseCode::Error),
             },
-            Message::Ping(_) => Message::Ping(Bytes::new()),
+            Message::Ping(payload) => {
+                room.skip(payload.len());
+                Message::Ping(Bytes::new())
+            }
             Message::Close(frame) => return Stop::UpstreamClosed(frame),
-            Message::Pong(_) | Message::Frame(_) => continue,
+            Message::Pong(payload) => {
+                room.skip(payload.len());
+                continue;
+            }
+            Message::Frame(_) => continue,
         };
+        let is_control = matches!(message, Message::Ping(_));
         if !send(app, message).await {
             return Stop::AppGone;
+        }
+        if !is_control {
+            room.clear();
         }
         touch(moved);
     }
@@ -293,8 +333,14 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(to: &mut To<S>, message: Messag
     }
 }
 
+/// Whether there was no room for a message.
+fn is_crowded(error: &Error) -> bool {
+    matches!(error, Error::Io(error) if error.kind() == std::io::ErrorKind::OutOfMemory)
+}
+
 fn app_failed(error: &Error) -> Stop {
     match error {
+        error if is_crowded(error) => Stop::Refused(CROWDED, CloseCode::Again),
         Error::Capacity(_) => Stop::Refused(APP_TOO_LARGE, CloseCode::Size),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Stop::AppGone,
         Error::Protocol(_) => Stop::Refused(APP_BROKE_RULES, CloseCode::Protocol),

@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::*;
+use crate::body::Spool;
 
 type Socket = WebSocketStream<DuplexStream>;
 
@@ -74,6 +75,7 @@ async fn stage_with(ends: impl Future<Output = Ending> + Send + 'static) -> Stag
     let side = |stream| Side {
         stream,
         read_ahead: Vec::new(),
+        room: Room::new(&Spool::default()),
     };
     let relayed = tokio::spawn(async move {
         let mut hooks = Scripted::default();
