@@ -173,11 +173,27 @@ impl std::fmt::Debug for Cache {
 
 impl KeySource for Cache {
     fn lease<'a>(&'a self, wanted: &'a Wanted) -> Leasing<'a> {
-        Box::pin(self.inner.lease(wanted))
+        // Nearly always it is here: then nothing is made that could wait.
+        match self.inner.at_hand(wanted) {
+            Some(lease) => Box::pin(std::future::ready(Ok(lease))),
+            None => Box::pin(self.inner.lease(wanted)),
+        }
     }
 }
 
 impl Inner {
+    /// A lease that is held and needs no refresh.
+    fn at_hand(&self, wanted: &Wanted) -> Option<Arc<Lease>> {
+        if self.ttl().is_zero() {
+            return None;
+        }
+        let entry = self.lock().get(wanted).cloned()?;
+        match self.look(&entry) {
+            Look::Fresh(lease) => Some(lease),
+            Look::Stale(_) | Look::Nothing { .. } => None,
+        }
+    }
+
     async fn lease(self: &Arc<Self>, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
         let entry = self.entry(wanted);
         if self.ttl().is_zero() {

@@ -10,7 +10,6 @@ mod http2;
 mod stream;
 mod tls;
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -143,8 +142,14 @@ impl RequestIds {
     fn next(&self) -> String {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let mut id = String::with_capacity(32);
-        // Writing to a String does not fail.
-        let _ = write!(id, "req_{}{next:08x}", self.start);
+        id.push_str("req_");
+        id.push_str(&self.start);
+        // At least eight digits. Each request has one, so without the machinery of `format!`.
+        let digits = (u64::BITS - next.leading_zeros()).div_ceil(4).max(8);
+        for digit in (0..digits).rev() {
+            let nibble = u32::try_from(next >> (4 * digit) & 15).unwrap_or(0);
+            id.push(char::from_digit(nibble, 16).unwrap_or('0'));
+        }
         id
     }
 }

@@ -113,12 +113,14 @@ impl HsmdError {
                 code: Code::UpstreamNotAllowed,
                 ..
             }
-            | Self::Open(OpenError::UpstreamNotAllowed { .. } | OpenError::OtherProvider { .. }) => {
-                Refusal::new(
-                    Code::UpstreamNotAllowed,
-                    "the key's sealed header does not name this route's provider and origin; seal it with --upstream, or correct base_url",
-                )
-            }
+            | Self::Open(OpenError::UpstreamNotAllowed { .. }) => Refusal::new(
+                Code::UpstreamNotAllowed,
+                "the key's sealed header does not name this route's provider and origin; seal it with --upstream, or correct base_url",
+            ),
+            Self::Open(OpenError::OtherProvider { .. }) => Refusal::new(
+                Code::UpstreamNotAllowed,
+                "the key was sealed for another provider than this route: a route's key is sealed with --provider and the route's own name",
+            ),
             Self::Refused {
                 code: Code::PermissionDenied,
                 ..
