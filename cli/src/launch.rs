@@ -37,6 +37,8 @@ fn check_agent(text: &str) -> Result<String, Usage> {
     Ok(origin.to_string())
 }
 
+/// What the SDKs that read their base URL from the environment are told. A provider without a route gets the agent's refusal, rather than
+/// a key of the app's own.
 fn variables(agent: &str) -> Vec<(&'static str, String)> {
     let key = || PLACEHOLDER.to_owned();
     vec![
@@ -47,6 +49,18 @@ fn variables(agent: &str) -> Vec<(&'static str, String)> {
         ("GOOGLE_GEMINI_BASE_URL", format!("{agent}/gemini")),
         ("GEMINI_API_KEY", key()),
         ("GOOGLE_API_KEY", key()),
+        ("AZURE_OPENAI_ENDPOINT", format!("{agent}/azure")),
+        ("AZURE_OPENAI_API_KEY", key()),
+        ("CO_API_URL", format!("{agent}/cohere")),
+        ("CO_API_KEY", key()),
+        ("GROQ_BASE_URL", format!("{agent}/groq")),
+        ("GROQ_API_KEY", key()),
+        ("TOGETHER_BASE_URL", format!("{agent}/together")),
+        ("TOGETHER_API_KEY", key()),
+        ("FIREWORKS_BASE_URL", format!("{agent}/fireworks")),
+        ("FIREWORKS_API_KEY", key()),
+        ("PERPLEXITY_BASE_URL", format!("{agent}/perplexity")),
+        ("PERPLEXITY_API_KEY", key()),
     ]
 }
 

@@ -62,6 +62,11 @@ pub(super) async fn after_add(daemon: &mut Daemon, id: &KeyId, output: &Output) 
             return;
         }
     };
+    if results.is_empty() {
+        output.note(&format!(
+            "not tried: no connected agent has a route to it yet; later: tacit key test {id}"
+        ));
+    }
     for one in results {
         let agent = clean(&one.agent);
         let detail = clean(&one.detail);
