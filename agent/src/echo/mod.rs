@@ -1,7 +1,7 @@
 //! The echo guard: what goes back to the app does not contain the key that went out, in whatever encoding the upstream repeats it.
 //!
 //! Found are, across any split into pieces: the key as it is; percent-encoded and JSON-escaped, whichever of its bytes are; in base64 and
-//! base64url, alone or inside of something longer; and in hex. Every byte of a hit becomes `*`, so that lengths stay what they were announced
+//! base64url, alone or inside of something longer; and in hex. Every byte of a hit becomes `*` (another sign for a key that has this one), so that lengths stay what they were announced
 //! to be.
 //!
 //! It must not be an oracle. An app can have a provider repeat what the app wrote, so whatever the guard does, with bytes or with chunks, tells
@@ -31,7 +31,9 @@ pub use mask::blank as blank_masks;
 use scan::{End, Found, Needle};
 use tail::Tail;
 
-const MASK: u8 = b'*';
+/// What may stand for a byte of the key: the first that the key does not have, so that what is masked cannot be part of another copy of it.
+/// No provider's keys have any of them.
+const MASKS: [u8; 4] = *b"*#~^";
 
 /// Reads one response in passing. It holds no secret, but for what a response has just begun to repeat.
 #[derive(Default)]
@@ -126,7 +128,7 @@ impl Guard {
             End::Open | End::Broken => keep.max(self.released),
             End::Paused | End::Over => length,
         };
-        emit(text, self.released..from, &hits, out);
+        emit(text, self.released..from, &hits, needle.mask(), out);
         self.released = from - keep;
         self.counted = self.counted.saturating_sub(keep);
         hits.retain(|hit| hit.end > from);
@@ -167,19 +169,19 @@ pub fn mask_whole(secret: &[u8], value: &mut [u8]) -> bool {
     };
     let found = needle.scan(value, End::Over);
     for hit in &found.hits {
-        value[hit.clone()].fill(MASK);
+        value[hit.clone()].fill(needle.mask());
     }
     !found.hits.is_empty()
 }
 
 /// Appends `range` of `text`, with the hits masked.
-fn emit(text: &[u8], range: Range<usize>, hits: &[Range<usize>], out: &mut Vec<u8>) {
+fn emit(text: &[u8], range: Range<usize>, hits: &[Range<usize>], mask: u8, out: &mut Vec<u8>) {
     let base = out.len();
     out.extend_from_slice(&text[range.clone()]);
     for hit in hits {
         let (start, end) = (hit.start.max(range.start), hit.end.min(range.end));
         if start < end {
-            out[base + start - range.start..base + end - range.start].fill(MASK);
+            out[base + start - range.start..base + end - range.start].fill(mask);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use memchr::{memchr2, memchr3, memmem};
 
+use super::MASKS;
 use super::alphabet::Signs;
 use super::form::{Anchored, Base64, Form, Hex, Raw, Step, Text};
 
@@ -56,6 +57,12 @@ impl<'k> Needle<'k> {
         }
         let signs = Signs::of(key);
         Some(Self { key, signs })
+    }
+
+    /// What stands for a byte of it.
+    pub(super) fn mask(&self) -> u8 {
+        let absent = MASKS.into_iter().find(|sign| !self.key.contains(sign));
+        absent.unwrap_or(MASKS[0])
     }
 
     /// How much of `text` a form of the key can go on with.

@@ -96,6 +96,15 @@ pub(super) fn however_cut(key: &[u8], text: &[u8]) -> (Vec<u8>, u32) {
     whole
 }
 
+#[test]
+fn a_masked_copy_is_never_the_beginning_of_another_one() {
+    // Eight stars, and what follows them in the key once more.
+    let (out, hits) = however_cut(b"*???????", b"*??????????????");
+    assert_eq!((out.as_slice(), hits), (&b"########???????"[..], 1));
+    let (out, hits) = however_cut(b"#???????", b"#??????????????");
+    assert_eq!((out.as_slice(), hits), (&b"********???????"[..], 1));
+}
+
 /// `text` stands between innocent text and is masked from its first to its last byte, and nothing else is.
 pub(super) fn assert_masked(key: &[u8], text: &[u8], name: &str) {
     assert_part_masked(key, text, 0..text.len(), name);
