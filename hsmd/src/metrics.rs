@@ -5,7 +5,10 @@ use std::sync::Arc;
 use hsm::Snapshot;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 use crate::custodians::Custodians;
 use crate::model::Key;
@@ -23,6 +26,8 @@ pub struct Metrics {
     pub revision: IntGauge,
     /// available − t.
     pub margin: IntGauge,
+    /// From a revoke, or another change that ends leases, to each agent's word that it has acted on it.
+    pub acknowledged: Histogram,
     /// Agents with an open stream.
     pub agents: IntGauge,
     /// Connections over the quota.
@@ -80,6 +85,14 @@ impl Metrics {
                 "quorum_margin",
                 "Custodians that can serve, less the threshold; below 0 no lease is served, at 0 the next failure is an outage",
             )?,
+            // A push over a local socket takes a millisecond; what is slower waits for an agent that is busy, away or gone.
+            acknowledged: Histogram::with_opts(
+                HistogramOpts::new(
+                    "tacit_hsmd_change_acknowledged_seconds",
+                    "From a revoke, or another change that ends leases, to each agent's word that it has acted on it; slow: an agent is stuck or away",
+                )
+                .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0]),
+            )?,
             agents: gauge("agents_connected", "Agents with an open stream")?,
             connections_refused: counter(
                 "connections_refused_total",
@@ -125,6 +138,7 @@ impl Metrics {
             Box::new(metrics.age.clone()),
             Box::new(metrics.revision.clone()),
             Box::new(metrics.margin.clone()),
+            Box::new(metrics.acknowledged.clone()),
             Box::new(metrics.agents.clone()),
             Box::new(metrics.connections_refused.clone()),
             Box::new(metrics.refused.clone()),

@@ -17,7 +17,8 @@ use crate::present;
 /// Looked at again at least this often, since a lease that ends makes no sound.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Streams progress until the last affected lease is dead or acknowledged; with `no_wait`, once.
+/// Streams progress until the last affected lease is dead or acknowledged; with `no_wait`, once. Acknowledgements are timed to the end,
+/// whether anybody listens or not.
 pub fn follow(
     daemon: Arc<Daemon>,
     done: Done,
@@ -27,17 +28,30 @@ pub fn follow(
     let started = Instant::now();
     tokio::spawn(async move {
         let mut ticks = daemon.agents.ticks();
-        let mut told: Option<Reach> = None;
+        let (mut told, mut counted) = (None, 0);
+        let mut to = Some(to);
         loop {
             ticks.borrow_and_update();
             let reach = daemon.agents.reach(&done.affected);
+            for _ in counted..reach.acknowledged {
+                daemon
+                    .metrics
+                    .acknowledged
+                    .observe(started.elapsed().as_secs_f64());
+            }
+            counted = counted.max(reach.acknowledged);
             let finished = no_wait || reach.complete();
-            if told != Some(reach) || finished {
+            if let Some(listener) = &to
+                && (told != Some(reach) || finished)
+            {
                 let message = describe(&daemon, &done, reach, started, finished);
-                if to.send(Ok(message)).await.is_err() || finished {
-                    return;
+                if listener.send(Ok(message)).await.is_err() || finished {
+                    to = None;
                 }
                 told = Some(reach);
+            }
+            if reach.complete() {
+                return;
             }
             tokio::select! {
                 _ = ticks.changed() => {}

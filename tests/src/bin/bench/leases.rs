@@ -27,7 +27,7 @@ const SINGLE: usize = 300;
 const SHAPES: [(usize, usize); 3] = [(1, 1), (8, 1), (8, 8)];
 
 /// One agent's connection, with a session.
-struct Caller {
+pub struct Caller {
     client: WorkloadClient<Channel>,
     lease: LeaseRequest,
 }
@@ -74,7 +74,7 @@ pub async fn measure(rig: &Rig) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Milliseconds to append one audit line's worth and make it durable.
-fn fdatasync(state: &Path) -> anyhow::Result<f64> {
+pub fn fdatasync(state: &Path) -> anyhow::Result<f64> {
     let path = state.join("bench-sync");
     let mut file = std::fs::File::create(&path)
         .with_context(|| format!("cannot create {}", path.display()))?;
@@ -110,7 +110,8 @@ enum Call {
 }
 
 impl Caller {
-    async fn open(socket: &Path, upstream: &str) -> anyhow::Result<Self> {
+    /// Opens one.
+    pub async fn open(socket: &Path, upstream: &str) -> anyhow::Result<Self> {
         let mut client = connect(socket).await?;
         let opened = client.open_session(marked(hello(KEY))).await?.into_inner();
         ensure!(
@@ -147,6 +148,17 @@ impl Caller {
             }
         }
         Ok(())
+    }
+
+    /// Milliseconds of an empty call, one after the other.
+    pub async fn empty_ms(&self) -> anyhow::Result<f64> {
+        let mut took = Vec::with_capacity(SINGLE);
+        for _ in 0..SINGLE {
+            let started = Instant::now();
+            self.call(Call::Empty).await?;
+            took.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(median(took))
     }
 
     async fn lease_ms(&self) -> anyhow::Result<f64> {

@@ -2,18 +2,21 @@
 //!
 //! It measures the built binaries from outside, as they ship, on a SoftHSM of its own, and leaves nothing running. Machines
 //! are shared and noisy: all figures are medians of several rounds, raw and measured rounds take turns, and what counts
-//! is the ratio. `bench [--json] [SECTION…]`, with sections from: token, start, memory, leases, first, load, proxy, streams.
+//! is the ratio. `bench [--json] [SECTION…]`, with sections from: token, start, memory, leases, first, load, proxy, streams, fresh,
+//! revoke.
 
 #![forbid(unsafe_code)]
 
 mod events;
 mod figure;
+mod fresh;
 mod leases;
 mod load;
 mod memory;
 mod nginx;
 mod proxy;
 mod ready;
+mod revoke;
 mod rig;
 mod start;
 mod streams;
@@ -28,10 +31,11 @@ use anyhow::{Context as _, bail};
 use figure::Figure;
 use rig::{Daemon, Rig};
 
-const SECTIONS: [&str; 8] = [
-    "token", "start", "memory", "leases", "first", "load", "proxy", "streams",
+const SECTIONS: [&str; 10] = [
+    "token", "start", "memory", "leases", "first", "load", "proxy", "streams", "fresh", "revoke",
 ];
-const USAGE: &str = "bench [--json] [token|start|memory|leases|first|load|proxy|streams]...";
+const USAGE: &str =
+    "bench [--json] [token|start|memory|leases|first|load|proxy|streams|fresh|revoke]...";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -151,6 +155,14 @@ fn measure(wants: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Figure>> {
     if wants("streams") {
         progress("a thousand streams for a minute");
         figures.extend(runtime.block_on(streams::measure(&rig, &agent))?);
+    }
+    if wants("fresh") {
+        progress("an agent that keeps no lease");
+        figures.extend(runtime.block_on(fresh::measure(&rig, &agent))?);
+    }
+    if wants("revoke") {
+        progress("a hundred agents, and revokes");
+        figures.extend(runtime.block_on(revoke::measure(&rig))?);
     }
     for daemon in [&mut agent, &mut hsmd] {
         let status = daemon.process.terminate()?;

@@ -24,7 +24,10 @@ pub struct Rig {
     hsmd_config: PathBuf,
     /// The daemon's workload socket.
     pub socket: PathBuf,
+    /// The daemon's admin socket.
+    pub admin_socket: PathBuf,
     trust: PathBuf,
+    variables: Vec<(String, String)>,
 }
 
 /// A started daemon.
@@ -52,7 +55,13 @@ impl Rig {
             .arg(dir.path().join("dev"));
         let mut process = Process::start("dev", command, dir.path())?;
         let ready = process.json_line()?;
-        add_key(&ready, &upstream)?;
+        let variables = ready["env"].as_object().context("the ready line has env")?;
+        let variables = variables
+            .iter()
+            .map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect::<Option<Vec<_>>>()
+            .context("variables are texts")?;
+        put_key("add", &variables, &upstream)?;
         let status = process.terminate()?;
         ensure!(status.success(), "`tacit dev` ended with {status}");
         let path = |value: &Value| {
@@ -62,6 +71,8 @@ impl Rig {
         Ok(Rig {
             hsmd_config: path(&ready["hsmd_config"])?,
             socket: path(&ready["hsmd_socket"])?,
+            admin_socket: path(&ready["admin_socket"])?,
+            variables,
             trust: path(&ready["env"]["TACIT_TRUST"])?,
             dir,
             upstream,
@@ -80,15 +91,20 @@ impl Rig {
 
     /// Starts the daemon.
     pub fn hsmd(&self) -> anyhow::Result<Daemon> {
-        Daemon::start("hsmd", &self.hsmd_config, self.dir())
+        Daemon::start("hsmd", "hsmd", &self.hsmd_config, self.dir())
     }
 
     /// Starts an agent with one route, to the daemon at `socket`.
     pub fn agent(&self, socket: &Path) -> anyhow::Result<Daemon> {
-        let config = self.dir().join("agent.toml");
+        self.agent_named("tacit-agent", socket, "60s")
+    }
+
+    /// Starts another one, with leases of this length.
+    pub fn agent_named(&self, name: &str, socket: &Path, ttl: &str) -> anyhow::Result<Daemon> {
+        let config = self.dir().join(format!("{name}.toml"));
         let text = format!(
-            "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nhsmd = [\"{}\"]\ncustodians = \"{}\"\n\n\
-             [lease]\nttl = \"60s\"\n\n\
+            "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nhsmd = [\"{}\"]\ncustodians = \"{}\"\n\n\
+             [lease]\nttl = \"{ttl}\"\n\n\
              [providers.openai]\nsecret_key_ref = {{ store = \"{KEY}\" }}\nbase_url = \"{}\"\nca_file = \"{}\"\n",
             socket.display(),
             self.trust.display(),
@@ -96,25 +112,25 @@ impl Rig {
             self.dir().join("ca.pem").display(),
         );
         std::fs::write(&config, text)?;
-        Daemon::start("tacit-agent", &config, self.dir())
+        Daemon::start("tacit-agent", name, &config, self.dir())
+    }
+
+    /// Puts a new version of the key in.
+    pub fn rotate(&self) -> anyhow::Result<()> {
+        put_key("rotate", &self.variables, &self.upstream)
     }
 }
 
-fn add_key(ready: &Value, upstream: &Fixed) -> anyhow::Result<()> {
+/// `tacit key add` or `tacit key rotate`.
+fn put_key(verb: &str, variables: &[(String, String)], upstream: &Fixed) -> anyhow::Result<()> {
     let mut command = Command::new(bin("tacit")?);
-    command.args([
-        "key",
-        "add",
-        KEY,
-        "--no-test",
-        "--provider",
-        "openai",
-        "--upstream",
-    ]);
+    command.args(["key", verb, KEY, "--provider", "openai", "--upstream"]);
     command.arg(upstream.url());
-    let variables = ready["env"].as_object().context("the ready line has env")?;
+    if verb == "add" {
+        command.arg("--no-test");
+    }
     for (name, value) in variables {
-        command.env(name, value.as_str().context("variables are texts")?);
+        command.env(name, value);
     }
     let output = tests::stack::run(
         command,
@@ -122,16 +138,16 @@ fn add_key(ready: &Value, upstream: &Fixed) -> anyhow::Result<()> {
     )?;
     ensure!(
         output.status.success(),
-        "tacit key add: {}",
+        "tacit key {verb}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
 }
 
 impl Daemon {
-    fn start(binary: &str, config: &Path, dir: &Path) -> anyhow::Result<Self> {
-        let announcement = dir.join(format!("{binary}.json"));
-        let notices = Notices::at(&dir.join(format!("{binary}.notify")))?;
+    fn start(binary: &str, name: &str, config: &Path, dir: &Path) -> anyhow::Result<Self> {
+        let announcement = dir.join(format!("{name}.json"));
+        let notices = Notices::at(&dir.join(format!("{name}.notify")))?;
         let mut command = Command::new(bin(binary)?);
         command
             .arg("--config")
@@ -140,7 +156,7 @@ impl Daemon {
             .arg(&announcement)
             .env("NOTIFY_SOCKET", notices.path());
         let started = Instant::now();
-        let process = Process::start(binary, command, dir)?;
+        let process = Process::start(name, command, dir)?;
         Ok(Daemon {
             process,
             notices,

@@ -55,6 +55,15 @@ pub async fn measure() -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
+/// Raw re-wraps per second on a token of its own.
+pub fn raw_rate() -> anyhow::Result<f64> {
+    let dir = tempfile::Builder::new()
+        .prefix("tacit-bench-token-")
+        .tempdir()?;
+    let token = softhsm::up(dir.path(), 1)?.remove(0);
+    raw_in_child(&token, dir.path())
+}
+
 fn config(token: &TokenDir, dir: &Path) -> TokenConfig {
     let mut config = TokenConfig::new(&token.id, &token.module, &token.pin_file, dir.join("state"));
     config.token_label = Some(token.label.clone());
