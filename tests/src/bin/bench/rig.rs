@@ -126,9 +126,11 @@ fn put_key(verb: &str, variables: &[(String, String)], upstream: &Fixed) -> anyh
     let mut command = Command::new(bin("tacit")?);
     command.args(["key", verb, KEY, "--provider", "openai", "--upstream"]);
     command.arg(upstream.url());
-    if verb == "add" {
-        command.arg("--no-test");
-    }
+    command.arg(match verb {
+        "add" => "--no-test",
+        // A daemon that was restarted waits for leases of its earlier run.
+        _ => "--no-wait",
+    });
     for (name, value) in variables {
         command.env(name, value);
     }
