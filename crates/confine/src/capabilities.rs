@@ -28,10 +28,17 @@ fn reduce(keep: &[Capability]) -> Result<String, caps::errors::CapsError> {
         .copied()
         .filter(|one| had.contains(one))
         .collect();
-    // The permitted set last: it bounds the effective one, and lowering it first would be refused.
-    caps::clear(None, CapSet::Inheritable)?;
-    caps::set(None, CapSet::Effective, &kept)?;
-    caps::set(None, CapSet::Permitted, &kept)?;
+    // The permitted set last: it bounds the effective one, and lowering it first would be refused. A set that is as it
+    // should be is left alone: a unit's own filter may deny capset, which then has nothing to do.
+    for (set, wanted) in [
+        (CapSet::Inheritable, &CapsHashSet::new()),
+        (CapSet::Effective, &kept),
+        (CapSet::Permitted, &kept),
+    ] {
+        if caps::read(None, set)? != *wanted {
+            caps::set(None, set, wanted)?;
+        }
+    }
     let mut detail = match kept.len() {
         0 => "none left".to_owned(),
         _ => {
