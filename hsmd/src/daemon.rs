@@ -205,11 +205,12 @@ impl Daemon {
                 config.admin_listen,
                 config.threshold,
                 custodians,
+                config.hardening.clone(),
             )
         };
         if fixed(&old) != fixed(&new) {
             tracing::warn!(
-                "state_dir, sockets, listen address, threshold and custodians change with a restart only; the rest is in force now"
+                "state_dir, sockets, listen address, threshold, custodians and hardening change with a restart only; the rest is in force now"
             );
         }
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
