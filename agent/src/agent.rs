@@ -42,6 +42,8 @@ pub struct Deps {
     pub registry: Registry,
     /// The file that a reload reads again, if there is one.
     pub config_path: Option<PathBuf>,
+    /// What the process was confined to, if it was: a reload that needs more is refused.
+    pub confined: Option<confine::Confined>,
 }
 
 /// A bound agent that does not serve yet.

@@ -3,6 +3,7 @@
 //! Every error in the file is reported at once, by field and rule, and never with the value: a key pasted into the wrong field must not end
 //! in a log. This is the only room that reads files and variables for settings.
 
+mod hardening;
 mod provider;
 mod reader;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use custody::KeyId;
 
+pub use hardening::Memory;
 pub use provider::{KeyRef, Live, Provider, Source};
 use reader::Fields;
 pub use tls::Tls;
@@ -54,6 +56,10 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// How leases are kept.
     pub lease: Lease,
+    /// What the process gives up before it serves.
+    pub hardening: confine::Settings,
+    /// Where keys may lie.
+    pub memory: Memory,
     /// The routes.
     pub providers: Vec<Provider>,
 }
@@ -160,6 +166,20 @@ impl Config {
                 lease.finish();
                 read
             });
+        let hardening = fields.table("hardening").map(|table| {
+            let mut inner = fields.inner("hardening", table);
+            let read = hardening::read(&mut inner);
+            inner.finish();
+            read
+        });
+        let memory = fields
+            .table("memory")
+            .map_or(Some(Memory::default()), |table| {
+                let mut inner = fields.inner("memory", table);
+                let read = Memory::read(&mut inner);
+                inner.finish();
+                read
+            });
         let tables = fields.tables("providers");
         if tables.is_empty() {
             fields.refuse(
@@ -187,6 +207,8 @@ impl Config {
             custodians,
             hosts,
             lease: lease?,
+            hardening: hardening.unwrap_or_default(),
+            memory: memory?,
             providers,
         })
     }

@@ -11,6 +11,7 @@ pub mod body;
 pub mod clock;
 pub mod config;
 pub mod echo;
+pub mod hardening;
 pub mod http1;
 pub mod inject;
 pub mod keys;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use agent::agent::Deps;
 use agent::clock::BootClock;
 use agent::config::Config;
+use agent::hardening;
 use clap::Parser;
 use lifecycle::{announce, drain, logs, metrics, notify, signals};
 
@@ -78,10 +79,19 @@ async fn run(options: &Options) -> ExitCode {
     if options.check {
         return check(&config, &options.config);
     }
+    // Nothing has started a thread yet, and nothing beyond the configuration was read.
+    let plan = hardening::plan(&config, &options.config, options.announce.as_deref());
+    let confined = match plan.apply(&config.hardening) {
+        Ok(confined) => confined,
+        Err(error) => return fail(&error.into(), EX_CONFIG),
+    };
+    confined.report.log();
     let trigger = drain::Trigger::new();
     let reloads = signals.spawn(trigger.clone());
     let registry = prometheus::Registry::new();
-    if let Err(error) = metrics::register(&registry, "tacit_agent", env!("CARGO_PKG_VERSION")) {
+    let registered = metrics::register(&registry, "tacit_agent", env!("CARGO_PKG_VERSION"))
+        .and_then(|()| metrics::hardening(&registry, confined.report.gauges()));
+    if let Err(error) = registered {
         return fail(&error.into(), 1);
     }
     let deps = Deps {
@@ -89,6 +99,7 @@ async fn run(options: &Options) -> ExitCode {
         drain: trigger.clone(),
         registry,
         config_path: Some(options.config.clone()),
+        confined: Some(confined),
     };
     let agent = match config.build(deps).await {
         Ok(agent) => agent,

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use providers::Usage as Tokens;
 
@@ -130,6 +131,7 @@ pub struct Metrics {
     pub leases: IntGauge,
     /// 1 while the daemon's Watch stream is open.
     pub hsmd_connected: IntGauge,
+    memory_tier: IntGaugeVec,
 }
 
 impl Metrics {
@@ -228,6 +230,14 @@ impl Metrics {
             ],
             vec![16.0, 256.0, 4096.0, 65536.0, 1_048_576.0],
         )?;
+        let memory_tier = IntGaugeVec::new(
+            Opts::new(
+                "tacit_agent_key_memory_tier",
+                "1 at the kind of memory that keys lie in. memfd_secret: nobody else reads it; locked: root can. A fleet where it differs has kernels that differ",
+            ),
+            &["tier"],
+        )?;
+        registry.register(Box::new(memory_tier.clone()))?;
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
         let metrics = Self {
             connections: gauge(
@@ -258,6 +268,7 @@ impl Metrics {
             token_usage,
             handshakes,
             overhead,
+            memory_tier,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.rejected_heads.clone()))?;
@@ -269,6 +280,11 @@ impl Metrics {
         registry.register(Box::new(metrics.leases.clone()))?;
         registry.register(Box::new(metrics.hsmd_connected.clone()))?;
         Ok(metrics)
+    }
+
+    /// Says in which kind of memory keys lie.
+    pub fn memory_tier(&self, tier: secret::Tier) {
+        self.memory_tier.with_label_values(&[tier.name()]).set(1);
     }
 
     /// Counts a request of a route.

@@ -217,6 +217,7 @@ async fn a_second_agent_does_not_replace_what_apps_of_the_first_one_trust() {
             drain: Trigger::new(),
             registry: Registry::new(),
             config_path: None,
+            confined: None,
         };
         Config::parse(&text, &mut |_| None)
             .unwrap()

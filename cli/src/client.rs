@@ -114,6 +114,8 @@ pub(crate) struct Daemon {
     pub(crate) admin: AdminClient<InterceptedService<Channel, Mark>>,
     /// Uid of the process that answers.
     pub(crate) uid: u32,
+    /// Its process id, where it is told.
+    pub(crate) pid: Option<u32>,
 }
 
 /// Connects, and checks who answers before a single byte is sent.
@@ -132,6 +134,8 @@ pub(crate) async fn connect(path: &Path) -> Result<Daemon, ConnectError> {
                 },
             })?;
         let uid = check_peer(path, &stream)?;
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let pid = pid.and_then(|pid| u32::try_from(pid).ok());
         let channel = channel(stream)
             .await
             .map_err(|source| ConnectError::Handshake {
@@ -141,7 +145,7 @@ pub(crate) async fn connect(path: &Path) -> Result<Daemon, ConnectError> {
         let admin = AdminClient::with_interceptor(channel, Mark)
             .max_encoding_message_size(proto::MESSAGE_MAX_BYTES)
             .max_decoding_message_size(ANSWER_MAX_BYTES);
-        Ok(Daemon { admin, uid })
+        Ok(Daemon { admin, uid, pid })
     };
     tokio::time::timeout(CONNECT_DEADLINE, attempt)
         .await

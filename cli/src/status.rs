@@ -41,6 +41,7 @@ fn render(status: &StatusResponse, now: i64) -> String {
         ("agents connected", status.agents_connected.to_string()),
         ("store revision", status.revision.to_string()),
         ("denied", status.denied.to_string()),
+        ("hardening", hardening(status)),
         (
             "defaults",
             format!(
@@ -67,6 +68,21 @@ fn render(status: &StatusResponse, now: i64) -> String {
     text
 }
 
+/// Which measures hold, or which do not.
+fn hardening(status: &StatusResponse) -> String {
+    let lacking: Vec<String> = status
+        .hardening
+        .iter()
+        .filter(|one| !one.holds)
+        .map(|one| format!("{} {}", one.measure, clean(&one.state)))
+        .collect();
+    match (status.hardening.len(), lacking.is_empty()) {
+        (0, _) => "not told by this daemon".to_owned(),
+        (all, true) => format!("all {all} measures hold"),
+        (_, false) => format!("NOT: {}", lacking.join("; ")),
+    }
+}
+
 fn to_json(status: &StatusResponse) -> Value {
     json!({
         "version": status.version, "started_at": status.started_at, "revision": status.revision,
@@ -78,6 +94,9 @@ fn to_json(status: &StatusResponse) -> Value {
         "default_teams": status.default_teams,
         "default_permissions": status.default_permissions,
         "default_models": status.default_models, "denied": status.denied,
+        "hardening": status.hardening.iter().map(|one| json!({
+            "measure": one.measure, "holds": one.holds, "state": one.state,
+        })).collect::<Vec<_>>(),
     })
 }
 

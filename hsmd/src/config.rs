@@ -1,5 +1,7 @@
 //! hsmd.toml: parsed strictly, all errors at once, by name and rule and never with a value.
 
+mod hardening;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use hsm::TokenConfig;
 use serde::Deserialize;
 
 use crate::terms;
+
+pub use hardening::{Hardening, Require};
 
 /// Why the file is refused: every reason found.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,9 @@ pub struct Config {
     /// Who may use the workload socket, as what.
     #[serde(default, rename = "caller")]
     pub callers: Vec<CallerRule>,
+    /// What the process gives up before it serves.
+    #[serde(default)]
+    pub hardening: Hardening,
     /// The tokens.
     #[serde(default, rename = "custodian")]
     pub custodians: Vec<CustodianConfig>,
@@ -184,6 +191,9 @@ pub struct CustodianConfig {
     /// Deadline of one PKCS#11 call, such as `5s`.
     #[serde(default)]
     pub call_timeout: Option<String>,
+    /// What its token process gives up; only where that is our child: a service is told on its own command line.
+    #[serde(default)]
+    pub hardening: Hardening,
 }
 
 impl Config {
@@ -234,6 +244,9 @@ impl Config {
         }
         if self.audit.retention_days == 0 {
             reasons.push("[audit] retention_days: must be at least 1".to_owned());
+        }
+        if let Err(rule) = self.hardening.settings() {
+            reasons.push(format!("[hardening] {rule}"));
         }
         for upstream in &self.defaults.upstreams {
             if let Err(error) = upstream.parse::<custody::Upstream>() {
@@ -295,6 +308,14 @@ fn check_custodian(one: &CustodianConfig, refuse: &mut dyn FnMut(&str)) {
     {
         refuse("call_timeout: must be a duration such as 5s or 500ms, above 0");
     }
+    if let Err(rule) = one.hardening.settings() {
+        refuse(&format!("hardening: {rule}"));
+    }
+    if one.token_socket.is_some() && one.hardening != Hardening::default() {
+        refuse(
+            "hardening: says nothing to a service with a token_socket; give its tacit-token --hardening-off and the like",
+        );
+    }
     // An environment variable of that name would put the PIN where every process of the user can read it.
     if one
         .env
@@ -316,6 +337,7 @@ impl CustodianConfig {
         token.profile.clone_from(&self.profile);
         token.token_socket.clone_from(&self.token_socket);
         token.token_uid = self.token_uid;
+        token.hardening = self.hardening.settings().unwrap_or_default();
         if let Some(wait) = self.call_timeout.as_deref().and_then(parse_duration) {
             token.call_timeout = wait;
         }

@@ -55,6 +55,8 @@ pub struct Daemon {
     pub refusals: Refusals,
     /// Counters and gauges.
     pub metrics: Metrics,
+    /// What this process has given up.
+    pub hardening: confine::Report,
     /// The view in force; agents' streams follow it.
     pub views: watch::Sender<Arc<View>>,
     /// Unix seconds.
@@ -90,6 +92,8 @@ pub struct Parts {
     pub custodians: Arc<Custodians>,
     /// Registered metrics.
     pub metrics: Metrics,
+    /// What the process has given up.
+    pub hardening: confine::Report,
     /// The drain.
     pub drain: Trigger,
 }
@@ -126,6 +130,7 @@ impl Daemon {
             refusals: Refusals::default(),
             lease_max_ms: AtomicU64::new(0),
             metrics: parts.metrics,
+            hardening: parts.hardening,
             views: watch::Sender::new(Arc::default()),
             started_at: clock::unix_seconds(),
             last_used: Mutex::default(),
@@ -200,11 +205,12 @@ impl Daemon {
                 config.admin_listen,
                 config.threshold,
                 custodians,
+                config.hardening.clone(),
             )
         };
         if fixed(&old) != fixed(&new) {
             tracing::warn!(
-                "state_dir, sockets, listen address, threshold and custodians change with a restart only; the rest is in force now"
+                "state_dir, sockets, listen address, threshold, custodians and hardening change with a restart only; the rest is in force now"
             );
         }
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);

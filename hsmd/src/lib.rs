@@ -14,6 +14,7 @@ pub mod config;
 pub mod custodians;
 pub mod daemon;
 pub mod definition;
+pub mod hardening;
 mod ingest;
 pub mod init;
 pub mod keys;

@@ -57,15 +57,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    let outcome = secret::process::forbid_dumps()
-        .map_err(anyhow::Error::from)
-        .and_then(|()| runtime.map_err(anyhow::Error::from))
-        .and_then(|runtime| runtime.block_on(start(args)));
-    match outcome {
+    match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             #[expect(
@@ -75,14 +67,17 @@ fn main() -> ExitCode {
             {
                 eprintln!("hsmd: {error:#}");
             }
-            let config = error.is::<NoTrustFile>() || error.is::<hsmd::config::ConfigError>();
+            let config = error.is::<NoTrustFile>()
+                || error.is::<hsmd::config::ConfigError>()
+                || error.is::<confine::ApplyError>();
             ExitCode::from(if config { CONFIG } else { 1 })
         }
     }
 }
 
-async fn start(args: Args) -> anyhow::Result<()> {
-    let signals = signals::Signals::register()?;
+/// Everything that must come before the second thread: what is given up then is given up by all of them.
+fn start(args: Args) -> anyhow::Result<()> {
+    secret::process::forbid_dumps()?;
     logs::init(
         if args.log_json {
             logs::Format::Json
@@ -92,9 +87,38 @@ async fn start(args: Args) -> anyhow::Result<()> {
         None,
     )?;
     let config = Config::read(&args.config)?;
-    match args.command {
-        Some(Command::Init) => hsmd::init::run(&config, &mut std::io::stdout()).await,
-        None if args.check => Ok(()),
-        None => hsmd::run::run(config, &args.config, args.announce.as_deref(), signals).await,
-    }
+    let serves = args.command.is_none() && !args.check;
+    let confined = match serves {
+        true => Some(confine(&config, &args)?),
+        // `init` is an operator's command: it makes directories and files wherever the configuration says.
+        false => None,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let signals = signals::Signals::register()?;
+        match (args.command, confined) {
+            (Some(Command::Init), _) => hsmd::init::run(&config, &mut std::io::stdout()).await,
+            (None, None) => Ok(()),
+            (None, Some(report)) => {
+                let start = hsmd::run::Start {
+                    config_path: &args.config,
+                    announce: args.announce.as_deref(),
+                    signals,
+                    hardening: report,
+                };
+                hsmd::run::run(config, start).await
+            }
+        }
+    })
+}
+
+fn confine(config: &Config, args: &Args) -> anyhow::Result<confine::Report> {
+    let plan = hsmd::hardening::plan(config, &args.config, args.announce.as_deref())
+        .map_err(anyhow::Error::msg)?;
+    let report = plan.apply(&hsmd::hardening::settings(config))?.report;
+    report.log();
+    Ok(report)
 }

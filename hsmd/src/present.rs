@@ -2,7 +2,9 @@
 
 use hsm::Health;
 use proto::v1::agent_status::KeyInUse;
-use proto::v1::{AgentStatus, CustodianStatus, KeySummary, KeyVersion, StatusResponse};
+use proto::v1::{
+    AgentStatus, CustodianStatus, HardeningMeasure, KeySummary, KeyVersion, StatusResponse,
+};
 
 use crate::custodians::{Custodian, Standing, describe};
 use crate::daemon::Daemon;
@@ -198,6 +200,19 @@ pub fn status(daemon: &Daemon) -> StatusResponse {
         default_teams: config.defaults.teams.clone(),
         default_permissions: config.defaults.permissions.clone(),
         default_models: config.defaults.models.clone(),
+        hardening: daemon.hardening.findings.iter().map(measure).collect(),
+    }
+}
+
+fn measure(finding: &confine::Finding) -> HardeningMeasure {
+    let detail = match finding.detail.as_str() {
+        "" => String::new(),
+        detail => format!(" ({detail})"),
+    };
+    HardeningMeasure {
+        measure: finding.measure.name().to_owned(),
+        holds: finding.state.is_on(),
+        state: format!("{}{detail}", finding.state),
     }
 }
 

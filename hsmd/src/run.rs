@@ -33,16 +33,29 @@ pub struct NoTrustFile {
     config: PathBuf,
 }
 
+/// How this process was started.
+pub struct Start<'a> {
+    /// Where the configuration came from, for reloads.
+    pub config_path: &'a Path,
+    /// Where to write the bound addresses.
+    pub announce: Option<&'a Path>,
+    /// The installed handlers.
+    pub signals: signals::Signals,
+    /// What the process has given up.
+    pub hardening: confine::Report,
+}
+
 /// Serves until a signal, then drains.
 ///
 /// # Errors
 /// What kept it from starting, with the whole chain.
-pub async fn run(
-    config: Config,
-    config_path: &Path,
-    announce: Option<&Path>,
-    signals: signals::Signals,
-) -> anyhow::Result<()> {
+pub async fn run(config: Config, start: Start<'_>) -> anyhow::Result<()> {
+    let Start {
+        config_path,
+        announce,
+        signals,
+        hardening,
+    } = start;
     let trust = config.trust_file();
     if !trust.exists() {
         return Err(NoTrustFile {
@@ -55,6 +68,7 @@ pub async fn run(
     let mut reloads = signals.spawn(trigger.clone());
     let registry = Registry::new();
     lifecycle::metrics::register(&registry, "tacit_hsmd", env!("CARGO_PKG_VERSION"))?;
+    lifecycle::metrics::hardening(&registry, hardening.gauges())?;
     let readiness = Readiness::new(&trigger);
     let awaited = Awaited::register(&readiness);
 
@@ -106,6 +120,7 @@ pub async fn run(
         audit,
         custodians,
         metrics,
+        hardening,
         drain: trigger.clone(),
     });
     daemon

@@ -5,7 +5,9 @@
 //! process: a scan that finds nothing proves something only if it could have found it. Its reports
 //! name the secret and the place and never show the bytes.
 
+mod core;
 mod forms;
+mod huffman;
 mod memory;
 
 use std::fmt;
@@ -74,6 +76,19 @@ impl Report {
         self
     }
 
+    /// Copies as they are, each with its address: how often the secret is there, not in how many pieces.
+    pub fn copies(&self) -> Vec<u64> {
+        let whole = self.hits.iter().filter(|hit| hit.form == "raw");
+        whole.map(|hit| hit.at).collect()
+    }
+
+    /// Whether a mapping of secret memory was met, which reading gives an error for.
+    pub fn met_secret_memory(&self) -> bool {
+        self.unreadable
+            .iter()
+            .any(|place| place.contains("secretmem"))
+    }
+
     /// Fails, naming every place, unless something was looked at and nothing was found.
     pub fn clean(&self, what: &str) -> anyhow::Result<()> {
         ensure!(self.bytes > 0, "{what}: nothing was scanned");
@@ -134,9 +149,28 @@ impl Canary {
         Ok(())
     }
 
+    /// The same proof on cores, for who asks for cores. `false` where there is no gcore.
+    pub fn prove_on_cores(&self, dir: &Path, name: &str, secret: &[u8]) -> anyhow::Result<bool> {
+        self.prove(dir, name, secret, |pid| self.core(pid, dir))
+    }
+
     fn prove_on_memory(&self, dir: &Path, name: &str, secret: &[u8]) -> anyhow::Result<()> {
+        self.prove(dir, name, secret, |pid| self.process(pid).map(Some))?;
+        Ok(())
+    }
+
+    /// Plants a copy in every dress in a process, and one that is wiped in another, and has `look` find the first alone.
+    fn prove(
+        &self,
+        dir: &Path,
+        name: &str,
+        secret: &[u8],
+        look: impl Fn(u32) -> anyhow::Result<Option<Report>>,
+    ) -> anyhow::Result<bool> {
         let file = dir.join("canary-planted");
-        std::fs::write(&file, secret)?;
+        // In every dress, apart from each other.
+        let dresses = forms::dressed(secret).into_iter().map(|(_, bytes)| bytes);
+        std::fs::write(&file, dresses.collect::<Vec<_>>().join(&b"\n\0\n"[..]))?;
         for (keep, expected) in [(true, true), (false, false)] {
             let mut command = Command::new(bin("plant")?);
             if !keep {
@@ -145,18 +179,24 @@ impl Canary {
             command.arg(&file);
             let mut plant = Process::start("plant", command, dir)?;
             plant.stdout_line("ready")?;
-            let found = self.process(plant.pid())?;
-            let seen = found.hits.iter().any(|hit| hit.secret == name);
+            let Some(found) = look(plant.pid())? else {
+                return Ok(false);
+            };
+            let missed = self.needles.missed(name, &found.hits);
+            let right = match expected {
+                true => missed.is_empty(),
+                false => found.hits.is_empty(),
+            };
             ensure!(
-                seen == expected,
-                "memory scan of a process that keeps a copy ({keep}) said {seen}: {:?}",
+                right,
+                "memory scan of a process that keeps a copy ({keep}) missed {missed:?} and found {:?}",
                 found.hits
             );
             drop(plant.stdin());
             plant.exit()?;
         }
         std::fs::remove_file(&file)?;
-        Ok(())
+        Ok(true)
     }
 
     /// Looks through bytes at hand (a captured wire, an HTTP body).
@@ -209,6 +249,17 @@ impl Canary {
             report.add(self.file(Path::new(&format!("/proc/{pid}/{name}")))?);
         }
         Ok(report)
+    }
+
+    /// Has `gcore` write a core of a running process below `dir`, looks through it, and removes it. `None` where there is no
+    /// gcore: the caller says loudly that this was not checked.
+    pub fn core(&self, pid: u32, dir: &Path) -> anyhow::Result<Option<Report>> {
+        let Some(file) = core::take(pid, dir)? else {
+            return Ok(None);
+        };
+        let report = self.file(&file);
+        std::fs::remove_file(&file)?;
+        report.map(Some)
     }
 
     fn reader(&self, reader: &mut impl Read, place: &str, base: u64) -> anyhow::Result<Report> {

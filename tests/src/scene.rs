@@ -33,6 +33,15 @@ impl Scene {
 
     /// The same, with taps on the daemon's sockets or without.
     pub async fn start_with(lease_ttl: &str, sockets: Sockets) -> anyhow::Result<Self> {
+        Self::start_where("", lease_ttl, sockets).await
+    }
+
+    /// The same, with `more` tables in the agent's file.
+    pub async fn start_where(
+        more: &str,
+        lease_ttl: &str,
+        sockets: Sockets,
+    ) -> anyhow::Result<Self> {
         let outside = tempfile::tempdir()?;
         let upstream = Upstream::start(fixture::provider()).await?;
         let ca = outside.path().join("ca.pem");
@@ -41,7 +50,7 @@ impl Scene {
             .iter()
             .map(|provider| Route::store(provider.name(), &id(*provider)))
             .collect();
-        let stack = Stack::start(&routes, &upstream.url(), &ca, lease_ttl, sockets)?;
+        let stack = Stack::start_with(more, &routes, &upstream.url(), &ca, lease_ttl, sockets)?;
         Ok(Scene {
             stack,
             upstream,
@@ -97,6 +106,31 @@ impl Scene {
             &format!("authorization: Bearer {PLACEHOLDER}\r\n"),
             &body,
         )
+    }
+
+    /// That many requests over a few connections that stay open, all served; and the connections, still open.
+    pub fn load(&self, requests: usize) -> anyhow::Result<Vec<http::Wire>> {
+        const CONNECTIONS: usize = 4;
+        let agent = self.stack.agent()?;
+        let wires: anyhow::Result<Vec<_>> =
+            (0..CONNECTIONS).map(|_| http::Wire::open(agent)).collect();
+        let mut wires = wires?;
+        for n in 0..requests {
+            // Of another length each time: a copy in the tail of a buffer shows.
+            let text = "one two ".repeat(1 + n * 7 % 40);
+            let body =
+                json!({"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": text}]});
+            let body = body.to_string();
+            let wire = &mut wires[n % CONNECTIONS];
+            wire.send(format!(
+                "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {PLACEHOLDER}\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ))?;
+            let answer = wire.answer()?;
+            ensure!(answer.status == 200, "{}: {}", answer.head, answer.text());
+        }
+        Ok(wires)
     }
 
     /// The key with which the last request arrived.

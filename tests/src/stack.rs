@@ -185,13 +185,25 @@ impl Stack {
         lease_ttl: &str,
         sockets: Sockets,
     ) -> anyhow::Result<Self> {
+        Self::start_with("", routes, upstream, ca, lease_ttl, sockets)
+    }
+
+    /// The same, with `more` tables in the agent's file.
+    pub fn start_with(
+        more: &str,
+        routes: &[Route],
+        upstream: &str,
+        ca: &Path,
+        lease_ttl: &str,
+        sockets: Sockets,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("tacit-stack-").tempdir()?;
         let mut stack = Self::run(dir)?;
         // The routes are an operator's edit of the agent's file; a restart reads them, and shows that the
         // directory keeps its state.
         let config = stack.path("agent_config")?;
-        let tables =
-            format!("[lease]\nttl = \"{lease_ttl}\"\n\n") + &provider_tables(routes, upstream, ca)?;
+        let tables = format!("{more}\n[lease]\nttl = \"{lease_ttl}\"\n\n")
+            + &provider_tables(routes, upstream, ca)?;
         let mut edited = with_tables(&std::fs::read_to_string(&config)?, &tables);
         let mut taps = None;
         if sockets == Sockets::Tapped {

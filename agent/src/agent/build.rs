@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use custody::Trust;
 use lifecycle::admin;
 use lifecycle::readiness::Readiness;
-use secret::Arena;
+use secret::{Arena, Tier};
 use tokio::sync::mpsc;
 
 use super::force::{Force, Unchanging};
 use super::{Agent, BuildError, Deps};
 use crate::body::Spool;
-use crate::config::{self, Config, KeyRef, Provider};
+use crate::config::{self, Config, KeyRef, Memory, Provider};
 use crate::keys::cache::Cache;
 use crate::keys::hsmd::{Hsmd, Settings, Watch};
 use crate::keys::{KeySource, Wanted};
@@ -66,7 +66,7 @@ impl Config {
             .flat_map(Provider::keys)
             .filter_map(|key| match key {
                 KeyRef::Store(id) => Some(id.to_string()),
-                KeyRef::Fixed(_) => None,
+                KeyRef::Fixed(_, _) => None,
             })
             .collect();
         Ok(Settings {
@@ -86,11 +86,13 @@ impl Config {
             drain,
             registry,
             config_path,
+            confined,
         } = deps;
-        let arena = arena()?;
+        let arena = arena(&self.memory)?;
         let mut instance_id = [0; 16];
         aws_lc_rs::rand::fill(&mut instance_id).map_err(|_| BuildError::Random)?;
         let metrics = Metrics::register(&registry)?;
+        metrics.memory_tier(arena.tier());
         let readiness = Readiness::new(&drain);
         let (control_in, control) = mpsc::channel(CONTROL_MAX);
 
@@ -147,6 +149,7 @@ impl Config {
         };
         let mut force = Force {
             config_path,
+            confined,
             shared: Arc::new(shared),
             arena,
             drain,
@@ -183,8 +186,32 @@ impl Config {
     }
 }
 
-fn arena() -> Result<Arena, BuildError> {
-    let arena = Arena::new(ARENA_BYTES).or_else(|_| Arena::new(ARENA_SMALL_BYTES))?;
+/// The best tier that will do, large if that may be locked: what is lacking is told of the last one tried.
+fn arena(memory: &Memory) -> Result<Arena, BuildError> {
+    let mut last = None;
+    let sizes = [ARENA_BYTES, ARENA_SMALL_BYTES];
+    let tries = sizes.into_iter().flat_map(|bytes| {
+        let tiers = memory.tiers().into_iter();
+        tiers.map(move |tier| (tier, bytes))
+    });
+    let mut made = None;
+    for (tier, bytes) in tries {
+        match Arena::at(tier, bytes) {
+            Ok(arena) => {
+                made = Some(arena);
+                break;
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    let arena = match (made, last) {
+        (Some(arena), _) => arena,
+        (None, Some(source)) if memory.require == Tier::MemfdSecret => {
+            return Err(BuildError::Tier { source });
+        }
+        (None, Some(source)) => return Err(source.into()),
+        (None, None) => unreachable!("the configuration leaves at least one tier"),
+    };
     tracing::info!(
         tier = arena.tier().name(),
         bytes = arena.range().len(),

@@ -30,6 +30,15 @@ pub enum BuildError {
     /// No memory could be locked for keys.
     #[error("cannot set up the memory that keys live in")]
     Arena(#[from] secret::ArenaError),
+    /// No memory of the tier that is required.
+    #[error(
+        "[memory] require = \"memfd_secret\" and the kernel gives none: it needs Linux 5.14 with CONFIG_SECRETMEM (before 6.5 also secretmem.enable=1 at boot), a container runtime that lets the call through, and RLIMIT_MEMLOCK above 32 KiB"
+    )]
+    Tier {
+        /// What the system said.
+        #[source]
+        source: secret::ArenaError,
+    },
     /// A route's TLS cannot be set up.
     #[error("providers.{provider}")]
     Roots {
@@ -85,6 +94,7 @@ impl BuildError {
             | Self::Trust { .. }
             | Self::Roots { .. }
             | Self::CaFile { .. }
+            | Self::Tier { .. }
             | Self::ServerName { .. } => true,
             Self::Arena(_)
             | Self::Authority(_)

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
+use confine::Confined;
 use lifecycle::drain::Trigger;
 use rustls::RootCertStore;
 use secret::Arena;
 
 use super::BuildError;
 use crate::config::{self, Config, KeyRef, Tls};
+use crate::hardening;
 use crate::keys::cache::Cache;
 use crate::keys::fixed::Fixed;
 use crate::keys::hsmd::{self, Control, Hsmd, Leases};
@@ -25,6 +27,8 @@ use crate::upstream::address::Reach;
 /// What a reload works on.
 pub(super) struct Force {
     pub(super) config_path: Option<PathBuf>,
+    /// What the process was confined to, if it was.
+    pub(super) confined: Option<Confined>,
     pub(super) shared: Arc<Shared>,
     pub(super) arena: Arena,
     pub(super) drain: Trigger,
@@ -44,6 +48,8 @@ pub(super) struct Unchanging {
     hsmd: Vec<PathBuf>,
     hsmd_uid: Option<u32>,
     has_store_keys: bool,
+    hardening: confine::Settings,
+    memory: config::Memory,
 }
 
 impl Unchanging {
@@ -56,6 +62,8 @@ impl Unchanging {
             hsmd: config.hsmd.clone(),
             hsmd_uid: config.hsmd_uid,
             has_store_keys: config.has_store_keys(),
+            hardening: config.hardening.clone(),
+            memory: config.memory,
         }
     }
 }
@@ -101,8 +109,17 @@ impl Force {
             Config::load(path).map_err(|error| format!("{KEPT}; the file has errors: {error}"))?;
         if Unchanging::of(&config) != self.fixed {
             return Err(format!(
-                "{KEPT}; name, listen, tls (and with it hosts), admin_listen, hsmd, hsmd_uid, and the first or last store key need a restart to change"
+                "{KEPT}; name, listen, tls (and with it hosts), admin_listen, hsmd, hsmd_uid, hardening, memory, and the first or last store key need a restart to change"
             ));
+        }
+        if let Some(confined) = &self.confined {
+            let missing = confined.lacks(&hardening::plan(&config, path, None));
+            if !missing.is_empty() {
+                return Err(format!(
+                    "{KEPT}; it needs what this process gave up when it started, so a restart must put it in force: {}",
+                    missing.join(", ")
+                ));
+            }
         }
         match self.put_in_force(config).await {
             Ok(()) => Ok("configuration read again and in force".to_owned()),
@@ -213,7 +230,7 @@ impl Force {
             };
             let (wanted, keys): (Wanted, Arc<dyn KeySource>) = match target.key {
                 KeyRef::Store(id) => (wanted(id), Arc::new(self.cache.clone())),
-                KeyRef::Fixed(key) => {
+                KeyRef::Fixed(key, _) => {
                     // A development key has no id of its own; its target's name stands for it in metrics.
                     let wanted = wanted(target.id.parse().expect(
                         "names of routes and targets were checked against the rule for key ids in config",

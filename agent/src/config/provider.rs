@@ -70,8 +70,8 @@ pub struct Target {
 pub enum KeyRef {
     /// A key in the daemon's store.
     Store(KeyId),
-    /// A value that was read from a file or a variable, for development.
-    Fixed(Secret<[u8]>),
+    /// A value that was read from a variable, or from this file, for development.
+    Fixed(Secret<[u8]>, Option<PathBuf>),
 }
 
 impl Provider {
@@ -308,11 +308,14 @@ impl Live {
                 .ok(),
             (None, Some(path), None) => {
                 let read = secret::read_file(Path::new(&path));
-                read.map(KeyRef::Fixed)
+                read.map(|key| KeyRef::Fixed(key, Some(path.into())))
                     .map_err(|error| inner.refuse("file", reader::secret_rule(&error)))
                     .ok()
             }
-            (None, None, Some(name)) => inner.secret_from_env(&name, env).map(KeyRef::Fixed),
+            (None, None, Some(name)) => {
+                let key = inner.secret_from_env(&name, env);
+                key.map(|key| KeyRef::Fixed(key, None))
+            }
             _ => {
                 inner.refuse("", "must have exactly one of store, file, env");
                 None

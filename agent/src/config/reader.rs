@@ -187,6 +187,9 @@ impl<'a> Fields<'a> {
 /// What is wrong with a secret file, without its path: the operator has just written that.
 pub fn secret_rule(error: &FileError) -> &'static str {
     match error {
+        FileError::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            "names a file that may not be read (by a running agent: one outside the directories that its configuration named at the start; restart it)"
+        }
         FileError::Read { .. } => "names a file that cannot be read",
         FileError::Rule { .. } => {
             "names a file whose content is no credential (one line, no blanks, ASCII, at most 8 KiB)"

@@ -275,6 +275,7 @@ impl Running {
             drain: drain.clone(),
             registry: registry.clone(),
             config_path,
+            confined: None,
         };
         let agent = config.build(deps).await.unwrap();
         let (addr, tls_addr) = (agent.addr(), agent.tls_addr());

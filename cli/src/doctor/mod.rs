@@ -1,5 +1,6 @@
 //! `tacit doctor`: one check after another, each with what to do about it.
 
+mod hardening;
 mod machine;
 mod report;
 
@@ -34,10 +35,18 @@ pub(crate) async fn run(paths: &Paths, output: &Output) -> Answer {
     if let Some((mut daemon, status)) = daemon {
         check_custodians(&mut report, &status);
         check_clock(&mut report, &status, now());
-        match unary(daemon.admin.list_agents(ListAgentsRequest {})).await {
-            Ok(response) => check_agents(&mut report, &response.agents, &status.version),
-            Err(error) => report.fail("agents", error.to_string(), "tacit agent list"),
-        }
+        let agents = match unary(daemon.admin.list_agents(ListAgentsRequest {})).await {
+            Ok(response) => {
+                check_agents(&mut report, &response.agents, &status.version);
+                response.agents
+            }
+            Err(error) => {
+                report.fail("agents", error.to_string(), "tacit agent list");
+                Vec::new()
+            }
+        };
+        hardening::check_measures(&mut report, &status);
+        hardening::check_processes(&mut report, daemon.pid, &status, &agents);
         for note in &status.notes {
             report.warn("daemon", note.clone(), "tacit status");
         }

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod config;
+pub mod confinement;
 pub mod error;
 pub mod exit;
 pub mod fake;
@@ -27,4 +28,5 @@ pub mod wire;
 pub use client::TokenClient;
 pub use config::TokenConfig;
 pub use error::{ErrorClass, HsmError, Result};
+pub use link::confinement_of_parent;
 pub use snapshot::{Health, Snapshot};

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::config::TokenConfig;
+use crate::confinement;
 use crate::peer;
 
 /// How long a child may take to end by itself after EOF before it is killed.
@@ -138,6 +139,17 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// What a daemon must keep that starts this custodian's token process itself; nothing where that is a service.
+///
+/// # Errors
+/// There is no `tacit-token` to start.
+pub fn confinement_of_parent(config: &TokenConfig) -> Result<Option<confine::Plan>, String> {
+    match config.token_socket {
+        Some(_) => Ok(None),
+        None => Ok(Some(confinement::parents_plan(config, &program(config)?))),
+    }
+}
+
 fn program(config: &TokenConfig) -> Result<PathBuf, String> {
     if let Some(program) = &config.program {
         return Ok(program.clone());
@@ -180,6 +192,20 @@ fn arguments(config: &TokenConfig) -> Vec<std::ffi::OsString> {
             arguments.push(name.into());
             arguments.push(value.into());
         }
+    }
+    let hardening = &config.hardening;
+    let mut add = |name: &str, value: std::ffi::OsString| arguments.extend([name.into(), value]);
+    for path in &hardening.write {
+        add("--allow-write", path.into());
+    }
+    for port in &hardening.connect {
+        add("--allow-connect", port.to_string().into());
+    }
+    for measure in &hardening.off {
+        add("--hardening-off", measure.name().into());
+    }
+    for measure in &hardening.require {
+        add("--hardening-require", measure.name().into());
     }
     arguments
 }

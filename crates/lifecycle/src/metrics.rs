@@ -28,6 +28,27 @@ pub fn register(registry: &Registry, prefix: &str, version: &str) -> Result<(), 
     registry.register(Box::new(Process::new()?))
 }
 
+/// Registers `tacit_process_hardening{measure}`: 1 where it holds.
+///
+/// # Errors
+/// What the registry says.
+pub fn hardening(
+    registry: &Registry,
+    measures: impl IntoIterator<Item = (&'static str, bool)>,
+) -> Result<(), prometheus::Error> {
+    let gauge = IntGaugeVec::new(
+        Opts::new(
+            "tacit_process_hardening",
+            "1 where the measure holds for this process; 0: unsupported by the kernel, refused, or off, see the log of the start",
+        ),
+        &["measure"],
+    )?;
+    for (measure, holds) in measures {
+        gauge.with_label_values(&[measure]).set(holds.into());
+    }
+    registry.register(Box::new(gauge))
+}
+
 /// The figures of this process.
 struct Process {
     cpu: Counter,

@@ -1,7 +1,7 @@
 //! A small region of memory that is locked, kept out of cores and swap, and wiped; secrets live in its slots.
 //!
 //! Tiers, best first: `memfd_secret(2)` (removed from the kernel's direct map: not even root's `/proc/PID/mem` or
-//! `ptrace` reads it), then an anonymous mapping that is `mlock`ed, `MADV_DONTDUMP` and `MADV_WIPEONFORK`. The region
+//! `ptrace` reads it; not mapped in a child, which would otherwise share it), then an anonymous mapping that is `mlock`ed, `MADV_DONTDUMP` and `MADV_WIPEONFORK`. The region
 //! lies between two guard pages, so that a read past either end of it faults instead of leaking. One arena is made at
 //! start, since `RLIMIT_MEMLOCK` is small in containers; it never grows.
 #![allow(
@@ -11,6 +11,7 @@
 
 use std::io;
 use std::ptr::{self, NonNull};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Slots are multiples of this many bytes, so that freed ones fit again.
@@ -30,8 +31,24 @@ impl Tier {
     pub fn name(self) -> &'static str {
         match self {
             Tier::MemfdSecret => "memfd_secret",
-            Tier::Locked => "mlock",
+            Tier::Locked => "locked",
         }
+    }
+}
+
+/// A text that names no tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be memfd_secret or locked")]
+pub struct UnknownTier;
+
+impl FromStr for Tier {
+    type Err = UnknownTier;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTier> {
+        [Tier::MemfdSecret, Tier::Locked]
+            .into_iter()
+            .find(|tier| tier.name() == text)
+            .ok_or(UnknownTier)
     }
 }
 
@@ -39,14 +56,16 @@ impl Tier {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArenaError {
-    /// Mapping or locking failed at every tier.
+    /// Mapping or locking failed.
     #[error(
-        "cannot lock {bytes} bytes of memory for secrets; raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=) above it"
+        "cannot lock {bytes} bytes of memory for secrets ({tier}); raise RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=) above it"
     )]
     Map {
         /// How many bytes were asked for.
         bytes: usize,
-        /// What the system said at the last tier tried.
+        /// The last tier tried.
+        tier: &'static str,
+        /// What the system said there.
         #[source]
         source: io::Error,
     },
@@ -90,13 +109,22 @@ impl Arena {
     /// # Errors
     /// [`ArenaError::Map`] when even the lowest tier is refused.
     pub fn new(bytes: usize) -> Result<Self, ArenaError> {
+        Self::at(Tier::MemfdSecret, bytes).or_else(|_| Self::at(Tier::Locked, bytes))
+    }
+
+    /// Maps at least `bytes` bytes at this tier and no other.
+    ///
+    /// # Errors
+    /// [`ArenaError::Map`] when the kernel refuses, or does not have it.
+    pub fn at(tier: Tier, bytes: usize) -> Result<Self, ArenaError> {
         // SAFETY: sysconf has no preconditions.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
         let bytes = bytes.max(1).next_multiple_of(page);
-        let map = |tier| Region::map(tier, bytes, page);
-        let region = map(Tier::MemfdSecret)
-            .or_else(|_| map(Tier::Locked))
-            .map_err(|source| ArenaError::Map { bytes, source })?;
+        let region = Region::map(tier, bytes, page).map_err(|source| ArenaError::Map {
+            bytes,
+            tier: tier.name(),
+            source,
+        })?;
         Ok(Self {
             region: Arc::new(region),
         })
@@ -193,9 +221,12 @@ impl Region {
         if inner == libc::MAP_FAILED {
             return unmap(io::Error::last_os_error());
         }
-        if tier == Tier::Locked
-            && let Err(error) = lock_pages(inner, bytes)
-        {
+        let kept = match tier {
+            // The kernel locks these pages itself and dumps them to nobody.
+            Tier::MemfdSecret => advise(inner, bytes, &[libc::MADV_DONTFORK]),
+            Tier::Locked => lock_pages(inner, bytes),
+        };
+        if let Err(error) = kept {
             return unmap(error);
         }
         let Some(start) = NonNull::new(inner.cast::<u8>()) else {
@@ -218,9 +249,13 @@ fn lock_pages(at: *mut libc::c_void, bytes: usize) -> io::Result<()> {
     if locked != 0 {
         return Err(io::Error::last_os_error());
     }
-    for advice in [libc::MADV_DONTDUMP, libc::MADV_WIPEONFORK] {
-        // SAFETY: as above; both only change how the kernel treats these pages.
-        if unsafe { libc::madvise(at, bytes, advice) } != 0 {
+    advise(at, bytes, &[libc::MADV_DONTDUMP, libc::MADV_WIPEONFORK])
+}
+
+fn advise(at: *mut libc::c_void, bytes: usize, advices: &[libc::c_int]) -> io::Result<()> {
+    for advice in advices {
+        // SAFETY: `at..at+bytes` is our own mapping; these only change how the kernel treats its pages.
+        if unsafe { libc::madvise(at, bytes, *advice) } != 0 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -356,50 +391,4 @@ impl std::fmt::Debug for Arena {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the tests of the types that open secrets open them"
-)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_disjoint_wiped_and_given_back() {
-        let arena = Arena::new(4096).expect("an arena");
-        let capacity = arena.range().len();
-        let mut one = arena.slot(100).expect("a slot");
-        let mut two = arena.slot(100).expect("a slot");
-        one.expose_mut().fill(0xaa);
-        two.expose_mut().fill(0xbb);
-        assert!(one.expose().iter().all(|byte| *byte == 0xaa));
-        drop(one);
-        let again = arena.slot(100).expect("the freed grains fit again");
-        assert!(
-            again.expose().iter().all(|byte| *byte == 0),
-            "a freed slot is wiped"
-        );
-        assert!(two.expose().iter().all(|byte| *byte == 0xbb));
-        assert!(matches!(arena.slot(capacity), Err(ArenaError::Full { .. })));
-        drop((again, two));
-        assert!(arena.slot(capacity).is_ok());
-    }
-
-    #[test]
-    fn truncating_wipes_the_rest() {
-        let arena = Arena::new(1).expect("an arena");
-        let mut slot = arena.slot(64).expect("a slot");
-        slot.expose_mut().fill(7);
-        slot.truncate(10);
-        assert_eq!(slot.expose(), [7; 10]);
-        slot.truncate(64);
-        assert_eq!(slot.len(), 10);
-    }
-
-    #[test]
-    fn debug_shows_the_tier_and_no_bytes() {
-        let arena = Arena::new(1).expect("an arena");
-        let mut slot = arena.slot(8).expect("a slot");
-        slot.expose_mut().copy_from_slice(b"sk-plain");
-        assert!(!format!("{slot:?} {arena:?}").contains("sk-plain"));
-    }
-}
+mod tests;

@@ -75,6 +75,8 @@ impl Sqlite {
         set.pragma_update(None, "synchronous", "FULL")?;
         // Deleted envelopes are overwritten, not just unlinked.
         set.pragma_update(None, "secure_delete", "ON")?;
+        // The process has given up /tmp, and rows belong nowhere but here.
+        set.pragma_update(None, "temp_store", "MEMORY")?;
         set.pragma_update(None, "foreign_keys", "ON")?;
         set.pragma_update(None, "trusted_schema", "OFF")?;
         set.pragma_update(None, "cell_size_check", "ON")?;

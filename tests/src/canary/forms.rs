@@ -4,7 +4,7 @@ use anyhow::ensure;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-use super::Hit;
+use super::{Hit, huffman};
 
 /// Shortest secret that can be hunted without false alarms.
 const SECRET_MIN: usize = 16;
@@ -63,6 +63,18 @@ impl Needles {
             .map(|needle| needle.bytes.len())
             .max()
             .unwrap_or(1)
+    }
+
+    /// The dresses of a secret that none of these hits wears.
+    pub fn missed(&self, secret: &str, hits: &[Hit]) -> Vec<&'static str> {
+        let worn = |form| {
+            hits.iter()
+                .any(|hit| hit.secret == secret && hit.form == form)
+        };
+        let own = self.needles.iter().filter(|needle| needle.secret == secret);
+        own.map(|needle| needle.form)
+            .filter(|form| !worn(*form))
+            .collect()
     }
 
     /// Adds every needle in `bytes`, whose first byte stands at `base` of `place`.
@@ -136,6 +148,8 @@ pub(super) fn dressed(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
                 .to_vec(),
         ));
     }
+    let places = huffman::in_every_place(secret).into_iter();
+    forms.extend(places.map(|bytes| ("HPACK-Huffman", bytes)));
     // Inside a longer text the secret begins at any of three places of a base64 group. The characters
     // at both ends mix with the neighbours; the middle is the same whatever stands beside it.
     for alignment in 0..3 {

@@ -20,7 +20,8 @@ use hsm::pkcs11::{Token, TokenSettings};
 use hsm::process::{Ended, Watchdog, serve_listener, serve_stream};
 
 const USAGE: &str = "tacit-token --id ID --module FILE (--token-label LABEL | --serial SERIAL)... --pin-file FILE --state-dir DIR \
-                     [--call-timeout-ms MS] [--profile ecdh-kw|rsa-oaep] (--fd 0 | --listen PATH [--allow-uid UID]...)";
+                     [--call-timeout-ms MS] [--profile ecdh-kw|rsa-oaep] [--allow-write PATH]... [--allow-connect PORT]... \
+                     [--hardening-off MEASURE]... [--hardening-require MEASURE]... (--fd 0 | --listen PATH [--allow-uid UID]...)";
 
 /// What the command line says.
 #[derive(Default)]
@@ -36,6 +37,9 @@ struct Arguments {
     fd: bool,
     listen: Option<PathBuf>,
     allow_uids: Vec<u32>,
+    hardening_off: Vec<String>,
+    hardening_require: Vec<String>,
+    hardening: confine::Settings,
 }
 
 /// Where it serves.
@@ -99,6 +103,9 @@ fn run() -> Result<Ended, Failure> {
     });
     let journal = Journal::open(&state_dir)
         .map_err(|error| system(&format!("cannot use {}", state_dir.display()), error))?;
+    // The socket's directory must be there already, as the door asks; its file comes after.
+    let plan = hsm::confinement::own_plan(&state_dir, arguments.listen.as_deref());
+    confine(plan, &arguments.hardening)?;
     let door = door(arguments.fd, arguments.listen, arguments.allow_uids)?;
     let watchdog =
         Watchdog::start(timeout).map_err(|error| system("cannot start the watchdog", error))?;
@@ -141,10 +148,47 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Failure> 
                     .allow_uids
                     .push(u32::try_from(number()?).map_err(|_| usage("--allow-uid needs a uid"))?);
             }
+            "--allow-write" => {
+                parsed.hardening.write.insert(value.into());
+            }
+            "--allow-connect" => {
+                let port = u16::try_from(number()?);
+                let port = port.map_err(|_| usage("--allow-connect needs a TCP port"))?;
+                parsed.hardening.connect.insert(port);
+            }
+            "--hardening-off" => parsed.hardening_off.push(value),
+            "--hardening-require" => parsed.hardening_require.push(value),
             _ => return Err(usage(format!("unknown argument {name}\n{USAGE}"))),
         }
     }
+    hardening(&mut parsed)?;
     Ok(parsed)
+}
+
+fn hardening(parsed: &mut Arguments) -> Result<(), Failure> {
+    let settings = &mut parsed.hardening;
+    settings
+        .off(parsed.hardening_off.iter().map(String::as_str))
+        .map_err(|rule| usage(format!("--hardening-off {rule}")))?;
+    settings
+        .require(parsed.hardening_require.iter().map(String::as_str))
+        .map_err(|rule| usage(format!("--hardening-require {rule}")))?;
+    match settings.contradiction() {
+        Some(rule) => Err(usage(format!("hardening: {rule}"))),
+        None => Ok(()),
+    }
+}
+
+/// Gives up everything else, before a second thread and before the module is loaded. The journal has what holds.
+fn confine(mut plan: confine::Plan, settings: &confine::Settings) -> Result<(), Failure> {
+    plan.add(settings);
+    let confined = plan
+        .apply(settings)
+        .map_err(|error| system("cannot confine the process", error))?;
+    for finding in &confined.report.findings {
+        let _ = writeln!(std::io::stderr(), "tacit-token: hardening {finding}");
+    }
+    Ok(())
 }
 
 fn required<T>(value: Option<T>, name: &str) -> Result<T, Failure> {
