@@ -17,7 +17,8 @@ use crate::believe::{believe_inventory, believe_records, not_older};
 use crate::custodians::Custodians;
 use crate::model::{Keys, ModelError};
 use crate::refusal::{Code, Refusal};
-use crate::store::{Batch, Row, Store, StoreError};
+use crate::store::{Batch, Row, StoreError, Vault};
+use crate::unlock;
 
 /// Why a store is not believed. Nothing is served then, and nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +111,14 @@ pub enum LedgerError {
         /// What it remembers.
         remembered: u64,
     },
+    /// Too few custodians answer to open the store's key; others may come back.
+    #[error("store_locked: {0}")]
+    Locked(String),
+    /// The parts of the store's key were changed.
+    #[error(
+        "store_key_edited: {0}; it was changed outside this daemon: restore the store from a backup"
+    )]
+    KeyEdited(String),
     /// Authentic, but written by a newer build.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -138,7 +147,7 @@ pub struct Change {
 
 /// Verified records and the way to change them.
 pub struct Ledger {
-    store: Arc<Mutex<Box<dyn Store>>>,
+    store: Arc<Mutex<Vault>>,
     custodians: Arc<Custodians>,
     /// What is served; everybody follows it here, so that views come in the order of their revisions.
     views: watch::Sender<Arc<View>>,
@@ -159,9 +168,20 @@ pub struct Told {
     pub lease_max_ms: u64,
 }
 
+/// What is asked of a store before it is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rollback {
+    /// That no token remembers a later one.
+    Refused,
+    /// Nothing: an operator accepted that it is older. The next write is above everything that tokens remember.
+    Accepted,
+}
+
 #[derive(Debug, Default)]
 struct Base {
     inventory: Inventory,
+    /// The next revision is above this one.
+    floor: u64,
     records: BTreeMap<(Kind, String), Record>,
 }
 
@@ -179,15 +199,17 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`], one variant per way in which a store can be wrong.
     pub async fn load(
-        store: Arc<Mutex<Box<dyn Store>>>,
+        store: Arc<Mutex<Vault>>,
         custodians: Arc<Custodians>,
         views: watch::Sender<Arc<View>>,
+        rollback: Rollback,
     ) -> Result<(Arc<Self>, Told), LedgerError> {
         if custodians.margin() < 0 {
             return Err(LedgerError::Custodians(custodians.shortage()));
         }
-        let loaded = with_store(&store, |store| store.load()).await?;
-        let inventory = believe_inventory(&loaded, &custodians).await?;
+        open(&store, &custodians).await?;
+        let loaded = with_store(&store, Vault::load).await?;
+        let inventory = believe_inventory(&loaded, &custodians, rollback).await?;
         let records = believe_records(&loaded, &inventory, &custodians).await?;
         let keys = Keys::from_records(records.values())?;
         if let Some((kind, id)) = loaded.unknown.first() {
@@ -197,24 +219,42 @@ impl Ledger {
                 rule: "is of a kind that this build does not know",
             }));
         }
+        // Only a store that is believed is written to.
+        seal(&store, &custodians).await?;
         views.send_replace(Arc::new(View {
             revision: inventory.revision,
             keys,
         }));
+        let floor = match rollback {
+            Rollback::Refused => 0,
+            Rollback::Accepted => remembered(&custodians).await,
+        };
+        let base = Base {
+            floor: floor.max(inventory.revision),
+            inventory,
+            records,
+        };
         let ledger = Arc::new(Self {
             store,
             custodians,
             views,
             in_doubt: AtomicBool::new(false),
             behind: Mutex::default(),
-            writer: Arc::new(tokio::sync::Mutex::new(Base { inventory, records })),
+            writer: Arc::new(tokio::sync::Mutex::new(base)),
         });
-        ledger.bring_tokens_forward().await;
+        if rollback == Rollback::Refused {
+            ledger.bring_tokens_forward().await;
+        }
         let told = Told {
             last_used: loaded.last_used,
             lease_max_ms: loaded.lease_max_ms,
         };
         Ok((ledger, told))
+    }
+
+    /// The custodians that vouch for it.
+    pub fn custodians(&self) -> &Custodians {
+        &self.custodians
     }
 
     /// What is served now.
@@ -258,7 +298,7 @@ impl Ledger {
             return Err(Refusal::new(Code::HsmUnavailable, text));
         }
         let change = change(&self.view())?;
-        let revision = base.inventory.revision + 1;
+        let revision = base.inventory.revision.max(base.floor) + 1;
         let (batch, next) = self.prepare(&base, change, revision).await?;
         let keys = Keys::from_records(next.records.values())
             .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
@@ -294,7 +334,7 @@ impl Ledger {
         let told = before(view.revision);
         self.views.send_replace(Arc::clone(&view));
         // The change stands whatever becomes of the journal; the next write tries to overwrite it again.
-        if removed && let Err(error) = with_store(&self.store, |store| store.scrub()).await {
+        if removed && let Err(error) = with_store(&self.store, Vault::scrub).await {
             tracing::warn!(%error, "deleted material may still lie in the store's journal");
         }
         self.write_tokens(&base.inventory, &view).await;
@@ -340,7 +380,15 @@ impl Ledger {
         }
         batch.inventory = inventory.encode();
         batch.inventory_macs = self.custodians.mac(&batch.inventory).await?;
-        Ok((batch, Base { inventory, records }))
+        let floor = revision;
+        Ok((
+            batch,
+            Base {
+                inventory,
+                floor,
+                records,
+            },
+        ))
     }
 
     /// Has every usable custodian remember this revision. A failure here is not the operator's: the store is durable and
@@ -373,6 +421,67 @@ impl Ledger {
             self.write_tokens(&base.inventory, &view).await;
             self.vouch(&base.inventory).await;
         }
+        if let Err(error) = self.cover().await {
+            tracing::warn!(%error, "a custodian holds no part of the store's key yet");
+        }
+    }
+
+    /// Gives custodians that hold no part of the store's key one.
+    async fn cover(&self) -> Result<(), LedgerError> {
+        let lock = with_store(&self.store, Vault::lock).await?;
+        let Some((epoch, parts)) = unlock::cover(&lock, &self.custodians).await? else {
+            return Ok(());
+        };
+        with_store(&self.store, move |store| store.put_parts(epoch, parts)).await?;
+        tracing::info!(
+            epoch,
+            "every custodian that is up holds a part of the store's key"
+        );
+        Ok(())
+    }
+
+    /// How many keys of the store are held: two while a rotation is under way.
+    pub async fn keys_held(&self) -> usize {
+        with_store(&self.store, |store| Ok(store.keys()))
+            .await
+            .unwrap_or(0)
+    }
+
+    /// The number of the key that seals.
+    pub async fn epoch(&self) -> u32 {
+        with_store(&self.store, |store| Ok(store.epoch()))
+            .await
+            .unwrap_or(0)
+    }
+
+    /// Makes a new key the one that seals.
+    ///
+    /// # Errors
+    /// [`Code::Internal`]; the key is not used then.
+    pub async fn install(&self, (key, parts): unlock::Dealt) -> Result<(), Refusal> {
+        with_store(&self.store, move |store| store.install(key, parts))
+            .await
+            .map_err(internal)
+    }
+
+    /// Seals at most `limit` rows of older keys under the newest; says how many it were.
+    ///
+    /// # Errors
+    /// [`Code::Internal`]; nothing of this batch was written then.
+    pub async fn reseal(&self, limit: usize) -> Result<usize, Refusal> {
+        with_store(&self.store, move |store| store.reseal(limit))
+            .await
+            .map_err(internal)
+    }
+
+    /// Drops all keys but the newest, once no row is under them.
+    ///
+    /// # Errors
+    /// [`Code::Internal`].
+    pub async fn drop_older_keys(&self) -> Result<(), Refusal> {
+        with_store(&self.store, Vault::drop_older_keys)
+            .await
+            .map_err(internal)
     }
 
     /// Has custodians that were down when the inventory was written vouch for it, so that a later start with them
@@ -393,7 +502,7 @@ impl Ledger {
     pub async fn note_lease_max(&self, lease_max_ms: u64) -> Result<(), Refusal> {
         with_store(&self.store, move |store| store.note_lease_max(lease_max_ms))
             .await
-            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))
+            .map_err(internal)
     }
 
     /// Whether a custodian that came back remembers a later revision than this store has.
@@ -420,19 +529,50 @@ impl Ledger {
     }
 }
 
+/// Opens the store's keys, if it has any and they are not open yet.
+async fn open(store: &Arc<Mutex<Vault>>, custodians: &Custodians) -> Result<(), LedgerError> {
+    if with_store(store, |store| Ok(store.is_open())).await? {
+        return Ok(());
+    }
+    let lock = with_store(store, Vault::lock).await?;
+    let keys = unlock::open(&lock, custodians).await?;
+    Ok(with_store(store, move |store| {
+        store.unlock(keys);
+        Ok(())
+    })
+    .await?)
+}
+
+/// Makes the first key of a store that has none, and seals what an older version left in clear.
+async fn seal(store: &Arc<Mutex<Vault>>, custodians: &Custodians) -> Result<(), LedgerError> {
+    if !with_store(store, |store| Ok(store.is_open())).await? {
+        let (key, parts) = unlock::create(1, custodians)
+            .await
+            .map_err(LedgerError::Custodians)?;
+        with_store(store, move |store| store.install(key, parts)).await?;
+    }
+    Ok(with_store(store, Vault::seal_plain).await?)
+}
+
+/// The latest revision that any token remembers.
+async fn remembered(custodians: &Custodians) -> u64 {
+    let states = custodians.states().await;
+    let revisions = states.iter().filter_map(|(_, state)| state.as_ref().ok());
+    revisions.map(|state| state.revision).max().unwrap_or(0)
+}
+
+fn internal(error: StoreError) -> Refusal {
+    Refusal::new(Code::Internal, error.to_string())
+}
+
 /// Runs blocking store work off the runtime.
 async fn with_store<T: Send + 'static>(
-    store: &Arc<Mutex<Box<dyn Store>>>,
-    work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    store: &Arc<Mutex<Vault>>,
+    work: impl FnOnce(&mut Vault) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let store = Arc::clone(store);
     let done = tokio::task::spawn_blocking(move || {
-        work(
-            store
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .as_mut(),
-        )
+        work(&mut store.lock().unwrap_or_else(PoisonError::into_inner))
     });
     done.await
         .expect("store work does not panic: it returns its errors")
@@ -442,6 +582,6 @@ async fn with_store<T: Send + 'static>(
 pub fn may_pass(error: &LedgerError) -> bool {
     matches!(
         error,
-        LedgerError::Custodians(_) | LedgerError::NotVouched(_)
+        LedgerError::Custodians(_) | LedgerError::NotVouched(_) | LedgerError::Locked(_)
     )
 }

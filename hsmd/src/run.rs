@@ -19,7 +19,7 @@ use crate::custodians::Custodians;
 use crate::daemon::{Awaited, Daemon, Parts};
 use crate::metrics::Metrics;
 use crate::peer::Incoming;
-use crate::store::{Sqlite, Store};
+use crate::store::{Sqlite, Vault};
 use crate::{service, socket};
 
 /// How long calls in flight may take after a signal: below systemd's default of 90 s and Kubernetes' of 30 s.
@@ -59,9 +59,10 @@ pub async fn run(
     let awaited = Awaited::register(&readiness);
 
     // Everything that can fail is opened or bound before anything is served.
-    let store: Box<dyn Store> = match config.store.kind {
-        StoreKind::Sqlite => Box::new(Sqlite::open(&config.state_dir.join("store.sqlite"))?),
+    let store = match config.store.kind {
+        StoreKind::Sqlite => Sqlite::open(&config.state_dir.join("store.sqlite"))?,
     };
+    let store = Vault::new(Box::new(store));
     let audit = Audit::open(&config.state_dir.join("audit"), config.audit.retention_days)
         .context("cannot open the audit log under state_dir")?;
     let workload = socket::bind(

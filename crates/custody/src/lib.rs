@@ -30,6 +30,8 @@ pub mod sealer;
 pub mod session;
 pub mod share;
 pub mod statement;
+pub mod stored;
+pub mod storekey;
 pub mod trust;
 
 pub use codec::{FormatError, sha256};
