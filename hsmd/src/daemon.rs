@@ -9,7 +9,7 @@ use std::time::Duration;
 use custody::Trust;
 use lifecycle::drain::{Trigger, Watcher};
 use lifecycle::readiness::{Condition, Readiness};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::agents::Agents;
 use crate::audit::{Audit, Category, Event};
@@ -65,6 +65,10 @@ pub struct Daemon {
     last_used_dirty: Mutex<HashMap<String, u64>>,
     /// Longest life of a lease ever granted, in milliseconds, as the store knows it.
     lease_max_ms: AtomicU64,
+    /// One backup at a time: each holds a copy of the store.
+    pub backups: Arc<Semaphore>,
+    /// One rotation of the store's key at a time.
+    pub rekeys: Semaphore,
     /// Rings when something may have changed that the tending task should look at.
     pub bell: Notify,
     /// Ends with the drain: streams watch it.
@@ -131,6 +135,8 @@ impl Daemon {
             started_at: clock::unix_seconds(),
             last_used: Mutex::default(),
             last_used_dirty: Mutex::default(),
+            backups: Arc::new(Semaphore::new(1)),
+            rekeys: Semaphore::new(1),
             bell: Notify::new(),
             drain: parts.drain,
         })

@@ -391,6 +391,24 @@ impl Ledger {
         ))
     }
 
+    /// Copies the store as it rests, at one revision: which, its inventory's digest, and the number of the key it is under.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the copy may be there in part.
+    pub async fn snapshot(&self, to: std::path::PathBuf) -> Result<(u64, [u8; 32], u32), Refusal> {
+        let base = self.writer.lock().await;
+        if self.in_doubt() {
+            let text = "the store is being verified again after a failed write; repeat the command";
+            return Err(Refusal::new(Code::HsmUnavailable, text));
+        }
+        let copied = with_store(&self.store, move |store| {
+            store.snapshot(&to)?;
+            Ok(store.epoch())
+        });
+        let epoch = copied.await.map_err(internal)?;
+        Ok((base.inventory.revision, base.inventory.digest(), epoch))
+    }
+
     /// Has every usable custodian remember this revision. A failure here is not the operator's: the store is durable and
     /// authentic, and the token is brought forward when it is back.
     async fn write_tokens(&self, inventory: &Inventory, view: &View) {
@@ -554,11 +572,23 @@ async fn seal(store: &Arc<Mutex<Vault>>, custodians: &Custodians) -> Result<(), 
     Ok(with_store(store, Vault::seal_plain).await?)
 }
 
-/// The latest revision that any token remembers.
+/// More writes than a token can have seen without the others: a token that does not answer during a restore must not
+/// remember a later revision when it comes back. Revisions are compared and never counted.
+const UNHEARD: u64 = 1 << 16;
+
+/// Above everything that any token remembers.
 async fn remembered(custodians: &Custodians) -> u64 {
     let states = custodians.states().await;
-    let revisions = states.iter().filter_map(|(_, state)| state.as_ref().ok());
-    revisions.map(|state| state.revision).max().unwrap_or(0)
+    let heard: Vec<u64> = states
+        .iter()
+        .filter_map(|(_, state)| Some(state.as_ref().ok()?.revision))
+        .collect();
+    let latest = heard.iter().max().copied().unwrap_or(0);
+    if heard.len() == custodians.all().len() {
+        latest
+    } else {
+        latest.saturating_add(UNHEARD)
+    }
 }
 
 fn internal(error: StoreError) -> Refusal {

@@ -9,6 +9,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod backup;
 mod believe;
 pub mod clock;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod random;
 pub mod refusal;
 pub mod refused;
 pub mod rekey;
+pub mod restore;
 pub mod run;
 pub mod service;
 pub mod socket;

@@ -42,6 +42,8 @@ struct Args {
 enum Command {
     /// Create what is missing on each token, print fingerprints, write custodians.json. A second run changes nothing.
     Init,
+    /// Make a backup the state of this machine: a ceremony that takes t of its tokens and a sealer's acceptance.
+    Restore(hsmd::restore::Options),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +96,9 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     match args.command {
         Some(Command::Init) => hsmd::init::run(&config, &mut std::io::stdout()).await,
+        Some(Command::Restore(options)) => {
+            hsmd::restore::run(&config, &options, &mut std::io::stdout()).await
+        }
         None if args.check => Ok(()),
         None => hsmd::run::run(config, &args.config, args.announce.as_deref(), signals).await,
     }

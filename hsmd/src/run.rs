@@ -51,6 +51,11 @@ pub async fn run(
         }
         .into());
     }
+    anyhow::ensure!(
+        !crate::restore::is_begun(&config.state_dir),
+        "a restore was begun in {} and not finished: run hsmd restore again with the same backup, or hsmd restore --abandon",
+        config.state_dir.display()
+    );
     let trigger = Trigger::new();
     let mut reloads = signals.spawn(trigger.clone());
     let registry = Registry::new();
