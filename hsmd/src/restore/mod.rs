@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::audit::{Audit, Category, Event};
 use crate::clock;
 use crate::custodians::Custodians;
+use crate::init::write_atomically;
 use crate::keys;
 use crate::ledger::{Change, Ledger, Rollback, View};
 use crate::model::VersionState;
@@ -95,7 +96,10 @@ impl std::fmt::Debug for Restore {
 
 /// Refuses by name when fewer than t of the tokens that the backup names answer.
 fn enough_tokens(manifest: &BackupManifest, custodians: &Custodians) -> anyhow::Result<()> {
-    let present = |token: &&TokenEntry| custodians.by_fingerprint(&token.fingerprint).is_some();
+    let present = |token: &&TokenEntry| {
+        let found = custodians.by_fingerprint(&token.fingerprint);
+        found.is_some_and(|one| one.usable())
+    };
     let missing: Vec<String> = manifest
         .tokens
         .iter()
@@ -259,6 +263,8 @@ impl Restore {
         );
         let stage = Stage::prepare(&self.state, &mut self.backup)?;
         reached(Step::Prepared)?;
+        let pins = self.state.join("custodians.json");
+        write_atomically(&pins, self.trust.to_json().as_bytes())?;
         let own_audit = stage.place_audit()?;
         reached(Step::AuditPlaced)?;
         let audit = Audit::open(&self.state.join("audit"), self.retention_days)

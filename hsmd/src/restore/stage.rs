@@ -89,7 +89,8 @@ impl Stage {
     /// # Errors
     /// Files cannot be written.
     pub fn look(state: &Path, backup: &mut BackupFile) -> anyhow::Result<Self> {
-        let dir = state.join(format!("restore.look-{}", std::process::id()));
+        // The lock on the state directory makes it the only one: what is there was left by a kill.
+        let dir = state.join("restore.look");
         remove(&dir)?;
         Self::fill(&dir, backup, "")?;
         Ok(Self {
@@ -150,12 +151,13 @@ impl Stage {
             Err(error) if error.kind() == ErrorKind::NotFound => true,
             Err(error) => return Err(error).context("cannot read the audit log's directory"),
         };
+        let kept = !empty && theirs.exists();
         if empty && theirs.exists() {
             // Replaces an empty directory, or none.
             fs::rename(&theirs, &ours).context("cannot put the audit log in place")?;
             sync(&self.state)?;
         }
-        Ok(!empty)
+        Ok(kept)
     }
 
     /// Puts the prepared store in place; the one that was there is kept beside it.

@@ -18,7 +18,6 @@ use nix::fcntl::{Flock, FlockArg};
 use super::{BackupFile, Plan, Restore, Restored, Step, abandon, stage};
 use crate::config::Config;
 use crate::custodians::Custodians;
-use crate::init::write_atomically;
 
 /// How long token processes may take to come up: as for `init`.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -75,9 +74,9 @@ pub async fn run(config: &Config, options: &Options, out: &mut dyn Write) -> any
     )?;
     let custodians = tokens(config, &trust).await?;
     let (state, days) = (&config.state_dir, config.audit.retention_days);
-    let restore = Restore::new(state, backup, Arc::clone(&custodians), trust.clone(), days).await;
+    let restore = Restore::new(state, backup, Arc::clone(&custodians), trust, days).await;
     let ended = match restore {
-        Ok(restore) => work(config, options, &trust, restore, out).await,
+        Ok(restore) => work(options, restore, out).await,
         Err(error) => Err(error),
     };
     for one in custodians.iter() {
@@ -87,9 +86,7 @@ pub async fn run(config: &Config, options: &Options, out: &mut dyn Write) -> any
 }
 
 async fn work(
-    config: &Config,
     options: &Options,
-    trust: &Trust,
     mut restore: Restore,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
@@ -105,7 +102,6 @@ async fn work(
         .as_deref()
         .map(read_accepted)
         .transpose()?;
-    write_atomically(&config.trust_file(), trust.to_json().as_bytes())?;
     let actor = format!("uid:{} pid:{}", nix::unistd::getuid(), std::process::id());
     let mut reached = |_: Step| Ok(());
     let done = restore
