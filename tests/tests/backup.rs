@@ -64,7 +64,10 @@ fn a_backup_is_made_while_writes_go_on_and_one_that_was_changed_is_named() -> an
         let writer = scope.spawn(|| -> anyhow::Result<()> {
             while !done.load(Ordering::SeqCst) {
                 let text = format!("{PLANTED} {}", writes.load(Ordering::SeqCst));
-                stack.tacit_json(&["key", "set", "one", "--description", &text, "--no-wait"], b"")?;
+                stack.tacit_json(
+                    &["key", "set", "one", "--description", &text, "--no-wait"],
+                    b"",
+                )?;
                 writes.fetch_add(1, Ordering::SeqCst);
             }
             Ok(())
@@ -81,24 +84,43 @@ fn a_backup_is_made_while_writes_go_on_and_one_that_was_changed_is_named() -> an
         writer.join().unwrap()?;
         backups
     })?;
-    ensure!(writes.load(Ordering::SeqCst) > 2, "nothing was written meanwhile");
-    let revisions: Vec<u64> = made.iter().map(|(_, told)| told["revision"].as_u64().unwrap()).collect();
-    ensure!(revisions.windows(2).all(|pair| pair[0] < pair[1]), "{revisions:?}");
+    ensure!(
+        writes.load(Ordering::SeqCst) > 2,
+        "nothing was written meanwhile"
+    );
+    let revisions: Vec<u64> = made
+        .iter()
+        .map(|(_, told)| told["revision"].as_u64().unwrap())
+        .collect();
+    ensure!(
+        revisions.windows(2).all(|pair| pair[0] < pair[1]),
+        "{revisions:?}"
+    );
 
     // What rests shows nothing of the definition, the daemon's own journal included; the command shows that it is there.
     let state = stack.path("hsmd_config")?.parent().unwrap().join("state");
     let store: Vec<PathBuf> = fs::read_dir(&state)?
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("store.sqlite"))
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("store.sqlite")
+        })
         .collect();
     ensure!(store.len() >= 2, "no journal: {store:?}");
-    let holds = |path: &PathBuf| memchr::memmem::find(&fs::read(path).unwrap(), PLANTED.as_bytes()).is_some();
+    let holds = |path: &PathBuf| {
+        memchr::memmem::find(&fs::read(path).unwrap(), PLANTED.as_bytes()).is_some()
+    };
     ensure!(!store.iter().any(holds), "the definition rests in clear");
     let shown = stack.tacit_json(&["key", "show", "one"], b"")?.to_string();
     ensure!(shown.contains(PLANTED), "{shown}");
 
     let (file, told) = &made[0];
-    ensure!(fs::metadata(file)?.permissions().mode() & 0o777 == 0o600, "its mode");
+    ensure!(
+        fs::metadata(file)?.permissions().mode() & 0o777 == 0o600,
+        "its mode"
+    );
     let verified = stack.tacit_json(&["backup", "verify", text(file)], b"")?;
     ensure!(verified == *told, "{verified} is not {told}");
     ensure!(
@@ -117,7 +139,10 @@ fn a_backup_is_made_while_writes_go_on_and_one_that_was_changed_is_named() -> an
         let mut changed = before.clone();
         changed[at] ^= 1;
         fs::write(&edited, changed)?;
-        refused(stack.command(&["backup", "verify", text(&edited)])?, "backup")?;
+        refused(
+            stack.command(&["backup", "verify", text(&edited)])?,
+            "backup",
+        )?;
     }
     for (name, changed) in [
         ("cut short", before[..bytes - 1].to_vec()),
@@ -132,7 +157,10 @@ fn a_backup_is_made_while_writes_go_on_and_one_that_was_changed_is_named() -> an
         ..head
     };
     fs::write(&edited, [&lone.encode()[..], &before[used..]].concat())?;
-    refused(stack.command(&["backup", "verify", text(&edited)])?, "backup_not_signed")?;
+    refused(
+        stack.command(&["backup", "verify", text(&edited)])?,
+        "backup_not_signed",
+    )?;
     Ok(())
 }
 
@@ -204,7 +232,12 @@ impl Disaster {
             .as_array()
             .unwrap()
             .iter()
-            .map(|key| (key["key_id"].as_str().unwrap().to_owned(), key["state"].as_str().unwrap().to_owned()))
+            .map(|key| {
+                (
+                    key["key_id"].as_str().unwrap().to_owned(),
+                    key["state"].as_str().unwrap().to_owned(),
+                )
+            })
             .collect();
         let wanted = [("one", "active"), ("two", "deactivated")];
         ensure!(
@@ -218,7 +251,8 @@ impl Disaster {
 }
 
 #[test]
-fn a_lost_machine_is_restored_by_ceremony_and_what_was_revoked_stays_revoked() -> anyhow::Result<()> {
+fn a_lost_machine_is_restored_by_ceremony_and_what_was_revoked_stays_revoked() -> anyhow::Result<()>
+{
     let mut scene = Disaster::scene()?;
     // A running daemon is not restored under its feet.
     let daemon = scene.post.start()?;
@@ -235,12 +269,19 @@ fn a_lost_machine_is_restored_by_ceremony_and_what_was_revoked_stays_revoked() -
     let trust = text(&scene.trust).to_owned();
     // Two of three tokens away: one is not enough, and the missing ones are named.
     let config = fs::read_to_string(&scene.config)?;
-    let without = config.replace("\"tacit-b\"", "\"gone-b\"").replace("\"tacit-c\"", "\"gone-c\"");
+    let without = config
+        .replace("\"tacit-b\"", "\"gone-b\"")
+        .replace("\"tacit-c\"", "\"gone-c\"");
     ensure!(without != config, "no labels in {config}");
     fs::write(&scene.config, &without)?;
-    let said = refused(scene.hsmd(&["--trust", &trust, "--dry-run"])?, "tokens_missing")?;
+    let said = refused(
+        scene.hsmd(&["--trust", &trust, "--dry-run"])?,
+        "tokens_missing",
+    )?;
     ensure!(
-        said.contains("label tacit-b") && said.contains("label tacit-c") && !said.contains("label tacit-a"),
+        said.contains("label tacit-b")
+            && said.contains("label tacit-c")
+            && !said.contains("label tacit-a"),
         "{said}"
     );
     ensure!(said.contains("emergency shares"), "no next step: {said}");
@@ -256,18 +297,34 @@ fn a_lost_machine_is_restored_by_ceremony_and_what_was_revoked_stays_revoked() -
     )?;
     let said = String::from_utf8_lossy(&looked.stdout).into_owned();
     ensure!(
-        looked.status.success() && said.contains("version 1 of two was revoked since") && said.contains("2 keys"),
+        looked.status.success()
+            && said.contains("version 1 of two was revoked since")
+            && said.contains("2 keys"),
         "{said} {}",
         String::from_utf8_lossy(&looked.stderr)
     );
-    ensure!(!scene.state.join("store.sqlite").exists(), "a dry run changed something");
+    ensure!(
+        !scene.state.join("store.sqlite").exists(),
+        "a dry run changed something"
+    );
     // A word that was changed afterwards is nobody's.
     let accepted = scene.outside.path().join("acceptance");
     let accept = |out: &Path| -> anyhow::Result<Command> {
-        let arguments = ["backup", "accept", text(&order), "--out", text(out), "--trust", &trust];
+        let arguments = [
+            "backup",
+            "accept",
+            text(&order),
+            "--out",
+            text(out),
+            "--trust",
+            &trust,
+        ];
         scene.post.command(&arguments)
     };
-    ensure!(stack::run(accept(&accepted)?, b"")?.status.success(), "accept failed");
+    ensure!(
+        stack::run(accept(&accepted)?, b"")?.status.success(),
+        "accept failed"
+    );
     let good = fs::read(&accepted)?;
     let mut bad = good.clone();
     let last = bad.len() - 1;
@@ -286,7 +343,11 @@ fn a_lost_machine_is_restored_by_ceremony_and_what_was_revoked_stays_revoked() -
     let audit: String = fs::read_dir(scene.state.join("audit"))?
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
         .collect();
-    for words in ["accepted by sealer", "\"backup.create\"", "\"outcome\":\"finished\""] {
+    for words in [
+        "accepted by sealer",
+        "\"backup.create\"",
+        "\"outcome\":\"finished\"",
+    ] {
         ensure!(audit.contains(words), "{words} is not in the audit log");
     }
     // The word was for that one restore.
@@ -295,7 +356,9 @@ fn a_lost_machine_is_restored_by_ceremony_and_what_was_revoked_stays_revoked() -
     // In one command, where everything is on one machine.
     let config = text(&scene.config).to_owned();
     let backup = text(&scene.backup).to_owned();
-    let arguments = ["backup", "restore", &backup, "--config", &config, "--yes", "--trust", &trust];
+    let arguments = [
+        "backup", "restore", &backup, "--config", &config, "--yes", "--trust", &trust,
+    ];
     let output = stack::run(scene.post.command(&arguments)?, b"")?;
     ensure!(
         output.status.success(),
@@ -345,7 +408,10 @@ fn a_restore_that_is_killed_at_any_step_goes_on_from_there() -> anyhow::Result<(
                 }
                 Ok(())
             };
-            restore().await?.apply(Some(&accepted), "test", &mut die).await
+            restore()
+                .await?
+                .apply(Some(&accepted), "test", &mut die)
+                .await
         });
         let error = killed.map(|_| ()).unwrap_err().to_string();
         ensure!(error.contains("killed here"), "{last:?}: {error}");
@@ -356,7 +422,10 @@ fn a_restore_that_is_killed_at_any_step_goes_on_from_there() -> anyhow::Result<(
         refused(command, "a restore was begun")?;
         let done = insider.runtime.block_on(async {
             let mut go_on = |_: Step| Ok(());
-            restore().await?.apply(Some(&accepted), "test", &mut go_on).await
+            restore()
+                .await?
+                .apply(Some(&accepted), "test", &mut go_on)
+                .await
         });
         let done = done.with_context(|| format!("after {last:?}"))?;
         ensure!(done.revision > done.from, "{last:?}: {done:?}");
@@ -364,7 +433,10 @@ fn a_restore_that_is_killed_at_any_step_goes_on_from_there() -> anyhow::Result<(
         let audit: String = fs::read_dir(scene.state.join("audit"))?
             .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
             .collect();
-        ensure!(audit.contains("accepted by sealer"), "{last:?}: not audited");
+        ensure!(
+            audit.contains("accepted by sealer"),
+            "{last:?}: not audited"
+        );
     }
     // And one that is thrown away before tokens know of it.
     scene.lose_disk()?;
@@ -374,14 +446,20 @@ fn a_restore_that_is_killed_at_any_step_goes_on_from_there() -> anyhow::Result<(
     })?;
     let killed = insider.runtime.block_on(async {
         let mut die = |_: Step| bail!("killed here");
-        restore().await?.apply(Some(&accepted), "test", &mut die).await
+        restore()
+            .await?
+            .apply(Some(&accepted), "test", &mut die)
+            .await
     });
     ensure!(killed.is_err(), "it was killed");
     hsmd::restore::abandon(&scene.state)?;
     ensure!(!hsmd::restore::is_begun(&scene.state), "it is gone");
     let done = insider.runtime.block_on(async {
         let mut go_on = |_: Step| Ok(());
-        restore().await?.apply(Some(&accepted), "test", &mut go_on).await
+        restore()
+            .await?
+            .apply(Some(&accepted), "test", &mut go_on)
+            .await
     });
     done?;
     drop(insider);

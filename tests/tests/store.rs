@@ -151,13 +151,18 @@ fn rows(store: &Path) -> anyhow::Result<i64> {
 
 fn row<'a>(loaded: &'a mut Loaded, kind: &str, id: &str) -> &'a mut Row {
     let mut rows = loaded.rows.iter_mut();
-    rows.find(|row| row.kind.name() == kind && row.id == id).unwrap()
+    rows.find(|row| row.kind.name() == kind && row.id == id)
+        .unwrap()
 }
 
 /// Puts a row with its MACs as it is in another store.
 fn copy_row(from: &Loaded, to: &mut Loaded, kind: &str, id: &str) {
-    let found = from.rows.iter().find(|row| row.kind.name() == kind && row.id == id);
-    to.rows.retain(|row| row.kind.name() != kind || row.id != id);
+    let found = from
+        .rows
+        .iter()
+        .find(|row| row.kind.name() == kind && row.id == id);
+    to.rows
+        .retain(|row| row.kind.name() != kind || row.id != id);
     to.rows.push(found.unwrap().clone());
 }
 
@@ -183,12 +188,16 @@ fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() ->
         row(now, "version", "one/1").record = two;
     })?;
     // The revoked version as it was before, authentic in every byte.
-    crime.refuses("record_older", |now, earlier| copy_row(earlier, now, "version", "two/1"))?;
+    crime.refuses("record_older", |now, earlier| {
+        copy_row(earlier, now, "version", "two/1")
+    })?;
     crime.refuses("record_missing", |now, _| {
         now.rows.retain(|row| row.id != "two/1");
     })?;
     // The share of a destroyed version, put back.
-    crime.refuses("record_extra", |now, earlier| copy_row(earlier, now, "share", "three/1/1"))?;
+    crime.refuses("record_extra", |now, earlier| {
+        copy_row(earlier, now, "share", "three/1/1")
+    })?;
     crime.refuses("inventory_edited", |now, _| {
         let last = now.inventory.as_mut().unwrap().last_mut().unwrap();
         *last ^= 1;
@@ -199,7 +208,10 @@ fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() ->
         assert_eq!(now.inventory_macs.len(), 1);
     })?;
     let another = "(SELECT sealed FROM sealed WHERE area = 'inventory')";
-    crime.refuses_outside("row_changed", &format!("UPDATE sealed SET sealed = {another}"))?;
+    crime.refuses_outside(
+        "row_changed",
+        &format!("UPDATE sealed SET sealed = {another}"),
+    )?;
     crime.refuses_outside("store_key_edited", "DELETE FROM key_part")?;
     let odd = "INSERT INTO sealed (area, name, epoch, sealed) VALUES ('spell', x'00', 1, x'00')";
     crime.refuses_outside("row_changed", odd)?;
@@ -327,10 +339,16 @@ fn a_store_that_is_newer_foreign_or_damaged_says_so_and_is_left_alone() -> anyho
     // Where the damage hits decides who sees it first: SQLite's own check, or the custodians' MACs.
     eventually("the damage is named", || {
         let text = process.output().1;
-        ["not a usable Tacit store", "record_", "inventory_", "row_changed", "store_key_edited"]
-            .iter()
-            .any(|name| text.contains(name))
-            .then_some(())
+        [
+            "not a usable Tacit store",
+            "record_",
+            "inventory_",
+            "row_changed",
+            "store_key_edited",
+        ]
+        .iter()
+        .any(|name| text.contains(name))
+        .then_some(())
     })?;
     ensure!(
         !process.output().1.contains("panicked"),

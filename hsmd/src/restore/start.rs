@@ -85,11 +85,7 @@ pub async fn run(config: &Config, options: &Options, out: &mut dyn Write) -> any
     ended
 }
 
-async fn work(
-    options: &Options,
-    mut restore: Restore,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+async fn work(options: &Options, mut restore: Restore, out: &mut dyn Write) -> anyhow::Result<()> {
     if options.dry_run {
         let plan = restore.plan().await?;
         if let Some(order) = &options.order {
