@@ -30,6 +30,9 @@ struct Opened {
     absent: usize,
 }
 
+/// Opened parts, each beside what it was wrapped as.
+type Agreeing<'a> = Vec<(&'a WrappedPart, Part)>;
+
 /// A dealt key and its parts: custodian (hex of its fingerprint) and wrapped part.
 pub type Dealt = (StoreKey, Vec<(String, Vec<u8>)>);
 
@@ -107,7 +110,8 @@ fn combine(epoch: u32, opened: Opened, custodians: &Custodians) -> Result<StoreK
         tracing::warn!(custodian = %id, epoch, "its part of the store's key was changed");
     }
     let Opened { kept, parts, .. } = opened;
-    let mut groups: BTreeMap<(u8, [u8; 32]), Vec<(&WrappedPart, Part)>> = BTreeMap::new();
+    // By threshold and commitment: parts of one key.
+    let mut groups: BTreeMap<(u8, [u8; 32]), Agreeing<'_>> = BTreeMap::new();
     for (at, part) in parts {
         let wrapped = &kept[at];
         let group = (wrapped.threshold, wrapped.commitment);

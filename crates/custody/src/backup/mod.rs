@@ -205,8 +205,8 @@ impl BackupManifest {
 
     /// Bytes of all parts together; `None` when that is no number.
     pub fn parts_bytes(&self) -> Option<u64> {
-        let lengths = self.parts.iter().map(|part| part.length);
-        lengths.fold(Some(0), |sum, length| sum?.checked_add(length))
+        let mut lengths = self.parts.iter().map(|part| part.length);
+        lengths.try_fold(0u64, |sum: u64, length| sum.checked_add(length))
     }
 
     /// SHA-256 of the encoding: names the backup.

@@ -7,9 +7,11 @@
 //!
 //! Writes go under the newest key. While two keys are held (a rotation is under way) rows of both are read.
 
+mod keys;
+mod opening;
+
 use std::path::Path;
 
-use custody::record::Kind;
 use custody::stored::{StoredInventory, StoredNumber, StoredRecord, Vouched};
 use custody::storekey::StoreKey;
 
@@ -113,42 +115,6 @@ impl Vault {
         self.keys.last().map_or(0, StoreKey::epoch)
     }
 
-    /// Takes the opened keys.
-    pub fn unlock(&mut self, mut keys: Vec<StoreKey>) {
-        keys.sort_by_key(StoreKey::epoch);
-        self.keys = keys;
-    }
-
-    /// Makes a key the one that seals, once its parts are durable.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the key is not used then.
-    pub fn install(
-        &mut self,
-        key: StoreKey,
-        parts: Vec<(String, Vec<u8>)>,
-    ) -> Result<(), StoreError> {
-        self.put_parts(key.epoch(), parts)?;
-        self.keys.push(key);
-        Ok(())
-    }
-
-    /// Adds parts of a key that is held: by custodian (hex of its fingerprint).
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn put_parts(
-        &mut self,
-        epoch: u32,
-        parts: Vec<(String, Vec<u8>)>,
-    ) -> Result<(), StoreError> {
-        let parts = parts.into_iter().map(|(id, part)| (epoch, id, part));
-        self.store.write(&Write {
-            put_parts: parts.collect(),
-            ..Write::default()
-        })
-    }
-
     /// Reads and opens everything.
     ///
     /// # Errors
@@ -177,69 +143,6 @@ impl Vault {
         let order = |row: &Row| (row.kind, row.id.clone());
         loaded.rows.sort_by_key(order);
         Ok(loaded)
-    }
-
-    fn open(&self, row: &SealedRow) -> Result<(&StoreKey, Vec<u8>), StoreError> {
-        if self.keys.is_empty() {
-            return Err(StoreError::Sealed);
-        }
-        let key = self.keys.iter().find(|key| key.epoch() == row.epoch);
-        let key = key.ok_or_else(|| changed(&row.area, "is under a key that nobody keeps"))?;
-        let content = key
-            .open_row(&row.area, &row.name, &row.sealed)
-            .map_err(|_| changed(&row.area, "does not open"))?;
-        Ok((key, content))
-    }
-
-    fn open_into(&self, row: &SealedRow, loaded: &mut Loaded) -> Result<(), StoreError> {
-        let (key, content) = self.open(row)?;
-        let bad = |error: custody::FormatError| changed(&row.area, error);
-        let id = match row.area.as_str() {
-            RECORD => {
-                let stored = StoredRecord::parse(&content).map_err(bad)?;
-                let id = record_id(&stored.kind, &stored.id);
-                match Kind::from_name(&stored.kind) {
-                    None => loaded.unknown.push((stored.kind, stored.id)),
-                    Some(kind) => loaded.rows.push(Row {
-                        kind,
-                        id: stored.id,
-                        record: stored.record,
-                        macs: macs(stored.macs),
-                    }),
-                }
-                id
-            }
-            INVENTORY => {
-                let stored = StoredInventory::parse(&content).map_err(bad)?;
-                if loaded.inventory.replace(stored.inventory).is_some() {
-                    return Err(changed(INVENTORY, "is there twice"));
-                }
-                loaded.inventory_macs = macs(stored.macs);
-                Vec::new()
-            }
-            USED => {
-                let stored = StoredNumber::parse(&content).map_err(bad)?;
-                let id = stored.name.clone().into_bytes();
-                loaded.last_used.push((stored.name, stored.value));
-                id
-            }
-            LEASE => {
-                let longest = StoredNumber::parse(&content).map_err(bad)?.value;
-                loaded.lease_max_ms = loaded.lease_max_ms.max(longest);
-                Vec::new()
-            }
-            _ => {
-                return Err(changed(
-                    &row.area,
-                    "is of a kind that this build does not know",
-                ));
-            }
-        };
-        if row.name == key.name(&row.area, &id) {
-            Ok(())
-        } else {
-            Err(changed(&row.area, "stands under another name"))
-        }
     }
 
     fn key(&self) -> Result<&StoreKey, StoreError> {
@@ -443,53 +346,6 @@ impl Vault {
             self.put_number(&mut write, USED, key, *at)?;
         }
         self.finish(&write)
-    }
-
-    /// Seals at most `limit` rows of older keys under the newest; says how many it were.
-    ///
-    /// # Errors
-    /// [`StoreError`]; nothing of this batch was written then.
-    pub fn reseal(&mut self, limit: usize) -> Result<usize, StoreError> {
-        let rows = self.store.read_before(self.epoch(), limit)?;
-        let mut write = Write::default();
-        for row in &rows {
-            let (_, content) = self.open(row)?;
-            let mut opened = Loaded::default();
-            self.open_into(row, &mut opened)?;
-            write.remove.push((row.area.clone(), row.name.clone()));
-            let id = match (
-                opened.rows.pop(),
-                opened.unknown.pop(),
-                opened.last_used.pop(),
-            ) {
-                (Some(record), _, _) => record_id(record.kind.name(), &record.id),
-                (_, Some((kind, id)), _) => record_id(&kind, &id),
-                (_, _, Some((key, _))) => key.into_bytes(),
-                (None, None, None) => Vec::new(),
-            };
-            write.put.push(self.row(&row.area, &id, &content)?);
-        }
-        if !rows.is_empty() {
-            self.store.write(&write)?;
-        }
-        Ok(rows.len())
-    }
-
-    /// Drops all keys but the newest, with their parts; nothing may be sealed under them any more.
-    ///
-    /// # Errors
-    /// [`StoreError`]; [`StoreError::RowChanged`] when rows are left.
-    pub fn drop_older_keys(&mut self) -> Result<(), StoreError> {
-        let epoch = self.epoch();
-        if !self.store.read_before(epoch, 1)?.is_empty() {
-            return Err(changed("any", "is still under the older key"));
-        }
-        self.store.write(&Write {
-            drop_parts_before: Some(epoch),
-            ..Write::default()
-        })?;
-        self.keys.retain(|key| key.epoch() == epoch);
-        self.store.scrub()
     }
 
     /// How many keys are held: two while a rotation is under way.
