@@ -2,6 +2,7 @@
 """Writes the seeds of the fuzz targets from the vectors of custody: corpus/TARGET/seed-N."""
 
 import base64
+import hashlib
 import json
 import pathlib
 
@@ -49,6 +50,9 @@ MODEL_BODIES = [
 ]
 
 
+BACKUP_PARTS = [b"store", b"trust", b"audit/audit-2026-01-01.jsonl"]
+
+
 def main() -> None:
     seeds: dict[str, set[bytes]] = {}
 
@@ -80,9 +84,21 @@ def main() -> None:
     add("store_record", record(1, b"openai-prod", 7, b"{}"), record(2, b"openai-prod/3", 7, b"body"))
     line = bytes([1]) + prefixed(b"openai-prod") + (7).to_bytes(8, "big") + bytes(32)
     add("store_record", b"TCIN\x01" + (9).to_bytes(8, "big") + (1).to_bytes(4, "big") + line)
+    part = b"TCSK\x01" + (1).to_bytes(4, "big") + bytes([2, 3]) + bytes(32 * 3 + 12 + 16 + 32)
+    row = b"TCSR\x01" + (1).to_bytes(4, "big") + bytes(28) + prefixed(b"content")
+    macs = bytes([1]) + prefixed(b"a") + bytes(32)
+    add("sealed_store", part, row, b"TCVR\x01" + prefixed(b"key", b"openai-prod", b"{}") + macs)
+    add("sealed_store", b"TCVI\x01" + prefixed(b"x") + macs, b"TCVN\x01" + prefixed(b"openai-prod") + bytes(8))
+    tokens = b"".join(prefixed(name, b"serial", b"label") + bytes(32) for name in (b"a", b"b"))
+    named = b"".join(prefixed(name) + (0).to_bytes(8, "big") + hashlib.sha256(b"").digest() for name in BACKUP_PARTS)
+    manifest = b"TCBM\x01" + prefixed(b"0.1.0") + bytes(16) + bytes(32) + bytes(4) + bytes(8) + bytes(32) + bytes([2, 2]) + tokens
+    manifest += len(BACKUP_PARTS).to_bytes(4, "big") + named
+    add("backup", b"TCBK\x01" + prefixed(manifest) + bytes([1]) + bytes(96))
+    acceptance = b"TCRA\x01" + bytes(32) + bytes(8) + bytes([1]) + bytes(32 + 8 + 32) + bytes(8)
+    add("backup", acceptance, b"TCRS\x01" + prefixed(acceptance) + bytes(96))
     add("names", b"openai-prod", b"https://api.openai.com", b"https://[::1]:8443/", b"http://127.0.0.1:9000", b"*", b"ab" * 32)
     add("combine", bytes(range(256)), bytes(64))
-    add("hsm_wire", frame(1, 1, (1).to_bytes(4, "big")), *(frame(7, verb, bytes(64)) for verb in range(1, 20)))
+    add("hsm_wire", frame(1, 1, (1).to_bytes(4, "big")), *(frame(7, verb, bytes(64)) for verb in range(1, 22)))
     add(
         "agent_head",
         b"POST /openai/v1/chat/completions?stream=true HTTP/1.1\r\nHost: 127.0.0.1:4100\r\nAuthorization: Bearer placeholder\r\n"

@@ -1,6 +1,8 @@
-//! `tacit custodian`: the HSM tokens as the daemon sees them, and lifting a PIN latch.
+//! `tacit custodian`: the HSM tokens as the daemon sees them, lifting a PIN latch, and a new key for the store they keep.
 
-use proto::v1::{CustodianStatus, ListCustodiansRequest, UnlatchCustodianRequest};
+use proto::v1::{
+    CustodianStatus, ListCustodiansRequest, RekeyStoreRequest, UnlatchCustodianRequest,
+};
 use serde_json::{Value, json};
 
 use crate::Answer;
@@ -34,6 +36,28 @@ pub(crate) async fn run(verb: CustodianVerb, paths: &Paths, output: &Output) -> 
                 )
             })?;
             output.result(&render_one(one), &to_json(one));
+            Ok(true)
+        }
+        CustodianVerb::RekeyStore => {
+            let done = unary(daemon.admin.rekey_store(RekeyStoreRequest {})).await?;
+            let what = if done.resumed {
+                "a rotation that was begun is finished"
+            } else {
+                "the store has a new key"
+            };
+            let mut text = format!(
+                "{what}: key {} is in force, {} rows re-sealed, revision {}",
+                done.epoch, done.rows, done.revision
+            );
+            if !done.missing_custodians.is_empty() {
+                let missing = clean(&done.missing_custodians.join(", "));
+                text += &format!("\nnot answering: {missing}; each gets its part when it is back");
+            }
+            let told = json!({
+                "epoch": done.epoch, "rows": done.rows, "revision": done.revision,
+                "resumed": done.resumed, "missing_custodians": done.missing_custodians,
+            });
+            output.result(&text, &told);
             Ok(true)
         }
         CustodianVerb::Unlatch { id } => {

@@ -78,6 +78,58 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fil
     sync_directory(path)
 }
 
+/// A file that comes in pieces: it has its name only once it is whole, and replaces nothing.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    path: PathBuf,
+    partial: PathBuf,
+    file: File,
+}
+
+impl Arriving {
+    /// Begins a file of mode 0600; refuses early when something of that name is there.
+    pub(crate) fn begin(path: &Path) -> Result<Self, FileError> {
+        if path.symlink_metadata().is_ok() {
+            let there = io::Error::from(io::ErrorKind::AlreadyExists);
+            return Err(failed("create", path)(there));
+        }
+        let partial = beside(path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&partial)
+            .map_err(failed("create", &partial))?;
+        Ok(Self {
+            path: path.to_owned(),
+            partial,
+            file,
+        })
+    }
+
+    /// The next piece.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.file
+            .write_all(bytes)
+            .map_err(failed("write", &self.partial))
+    }
+
+    /// It is whole: synced, and given its name.
+    pub(crate) fn keep(self) -> Result<(), FileError> {
+        self.file
+            .sync_all()
+            .map_err(failed("write", &self.partial))?;
+        fs::hard_link(&self.partial, &self.path).map_err(failed("create", &self.path))?;
+        sync_directory(&self.path)
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.partial); // under its own name it stays
+    }
+}
+
 fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let mut file = OpenOptions::new()
         .write(true)

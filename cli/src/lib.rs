@@ -5,12 +5,13 @@
 //! daemon where the trust file can tell.
 //!
 //! Reading order: [`run`] parses the arguments (`args`), settles paths (`config`) and goes to the noun:
-//! `trust`, `sealer`, `key/`, `custodian`, `agent`, `status`, `doctor`, `dev/`, `launch`. `client` is the only room
+//! `trust`, `sealer`, `key/`, `backup`, `custodian`, `agent`, `status`, `doctor`, `dev/`, `launch`. `client` is the only room
 //! with tonic types besides the noun that reads a response; `output` the only one that prints.
 #![forbid(unsafe_code)]
 
 mod agent;
 mod args;
+mod backup;
 mod client;
 mod config;
 mod custodian;
@@ -65,6 +66,7 @@ async fn command(cli: Cli, output: &Output) -> Answer {
     let paths = Paths::settle(&cli.global)?;
     match cli.command {
         Command::Agent(verb) => agent::run(verb, &paths, output).await,
+        Command::Backup(verb) => backup::run(verb, &paths, output).await,
         Command::Custodian(verb) => custodian::run(verb, &paths, output).await,
         Command::Dev(options) => dev::run(options, output).await,
         Command::Doctor => doctor::run(&paths, output).await,

@@ -305,7 +305,8 @@ impl Writer {
     }
 }
 
-fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files of the log, oldest first.
+pub(crate) fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = fs::read_dir(dir)?
         .map(|entry| Ok(entry?.path()))
         .collect::<io::Result<_>>()?;
@@ -338,23 +339,28 @@ fn recover(dir: &Path) -> io::Result<Position> {
             last = Some(std::mem::take(&mut line));
         }
         if let Some(last) = last {
-            #[derive(serde::Deserialize)]
-            struct Seq {
-                seq: u64,
-            }
-            let seq: Seq = serde_json::from_slice(&last).map_err(|_| {
+            return position_of(&last).map_err(|_| {
                 io::Error::other(format!(
                     "the last line of {} is no audit record: move the file away and keep it",
                     path.display()
                 ))
-            })?;
-            return Ok(Position {
-                records: seq.seq,
-                hash: sha256(&last),
             });
         }
     }
     Ok(Position::default())
+}
+
+/// Where the log stands at this line (without its line end).
+pub(crate) fn position_of(line: &[u8]) -> io::Result<Position> {
+    #[derive(serde::Deserialize)]
+    struct Seq {
+        seq: u64,
+    }
+    let seq: Seq = serde_json::from_slice(line).map_err(io::Error::other)?;
+    Ok(Position {
+        records: seq.seq,
+        hash: sha256(line),
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use custody::record::{Entry, Inventory, Kind, Record};
 use custody::sha256;
 
 use crate::custodians::Custodians;
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, Rollback};
 use crate::store::{Loaded, Row};
 
 /// Compares with what tokens remember; says how many answered.
@@ -44,8 +44,13 @@ async fn not_older_by_quorum(
     revision: u64,
     digest: &[u8; 32],
     custodians: &Custodians,
+    rollback: Rollback,
 ) -> Result<(), LedgerError> {
-    let answered = not_older(revision, digest, custodians).await?;
+    let answered = match rollback {
+        Rollback::Refused => not_older(revision, digest, custodians).await?,
+        // They are still asked: what t of them remember decides what the next write is above.
+        Rollback::Accepted => answering(custodians).await,
+    };
     if answered >= usize::from(custodians.threshold) {
         return Ok(());
     }
@@ -56,12 +61,19 @@ async fn not_older_by_quorum(
     Err(LedgerError::NotVouched(text))
 }
 
+/// How many tokens say what they remember.
+async fn answering(custodians: &Custodians) -> usize {
+    let states = custodians.states().await;
+    states.iter().filter(|(_, state)| state.is_ok()).count()
+}
+
 pub(crate) async fn believe_inventory(
     loaded: &Loaded,
     custodians: &Custodians,
+    rollback: Rollback,
 ) -> Result<Inventory, LedgerError> {
     let Some(encoded) = &loaded.inventory else {
-        not_older_by_quorum(0, &[0; 32], custodians).await?;
+        not_older_by_quorum(0, &[0; 32], custodians, rollback).await?;
         return match loaded.rows.first() {
             None => Ok(Inventory::default()),
             Some(row) => Err(LedgerError::RecordExtra {
@@ -82,7 +94,13 @@ pub(crate) async fn believe_inventory(
         );
         return Err(edited(text));
     }
-    not_older_by_quorum(inventory.revision, &inventory.digest(), custodians).await?;
+    not_older_by_quorum(
+        inventory.revision,
+        &inventory.digest(),
+        custodians,
+        rollback,
+    )
+    .await?;
     // Fewer than t MACs could be the work of one stolen token and somebody who writes the database.
     if confirmed < usize::from(custodians.threshold) {
         let written: Vec<&str> = loaded

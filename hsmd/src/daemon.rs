@@ -9,7 +9,7 @@ use std::time::Duration;
 use custody::Trust;
 use lifecycle::drain::{Trigger, Watcher};
 use lifecycle::readiness::{Condition, Readiness};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::agents::Agents;
 use crate::audit::{Audit, Category, Event};
@@ -17,11 +17,12 @@ use crate::clock;
 use crate::config::Config;
 use crate::custodians::{Custodians, Standing};
 use crate::ingest;
-use crate::ledger::{Ledger, LedgerError, View, may_pass};
+use crate::ledger::{Ledger, LedgerError, Rollback, View, may_pass};
 use crate::metrics::Metrics;
 use crate::refusal::{Code, Refusal};
 use crate::refused::Refusals;
-use crate::store::Store;
+use crate::rekey;
+use crate::store::Vault;
 
 /// How often custodians and keys are looked at even when nothing was heard.
 const ROUND: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ enum Serving {
 pub struct Daemon {
     config: RwLock<Arc<Config>>,
     config_path: PathBuf,
-    store: Arc<Mutex<Box<dyn Store>>>,
+    store: Arc<Mutex<Vault>>,
     serving: RwLock<Serving>,
     /// All custodians.
     pub custodians: Arc<Custodians>,
@@ -66,6 +67,10 @@ pub struct Daemon {
     last_used_dirty: Mutex<HashMap<String, u64>>,
     /// Longest life of a lease ever granted, in milliseconds, as the store knows it.
     lease_max_ms: AtomicU64,
+    /// One backup at a time: each holds a copy of the store.
+    pub backups: Arc<Semaphore>,
+    /// One rotation of the store's key at a time.
+    pub rekeys: Semaphore,
     /// Rings when something may have changed that the tending task should look at.
     pub bell: Notify,
     /// Ends with the drain: streams watch it.
@@ -85,7 +90,7 @@ pub struct Parts {
     /// Where that came from, for reloads.
     pub config_path: PathBuf,
     /// The opened store.
-    pub store: Box<dyn Store>,
+    pub store: Vault,
     /// The opened audit log.
     pub audit: Audit,
     /// Started custodians.
@@ -135,6 +140,8 @@ impl Daemon {
             started_at: clock::unix_seconds(),
             last_used: Mutex::default(),
             last_used_dirty: Mutex::default(),
+            backups: Arc::new(Semaphore::new(1)),
+            rekeys: Semaphore::new(1),
             bell: Notify::new(),
             drain: parts.drain,
         })
@@ -394,34 +401,53 @@ impl Daemon {
             return;
         }
         let (store, custodians) = (Arc::clone(&self.store), Arc::clone(&self.custodians));
-        let next = match Ledger::load(store, custodians, self.views.clone()).await {
-            Ok((ledger, told)) => {
-                for (key, at) in told.last_used {
-                    self.note_used(&key, at);
+        let next =
+            match Ledger::load(store, custodians, self.views.clone(), Rollback::Refused).await {
+                Ok((ledger, told)) => {
+                    for (key, at) in told.last_used {
+                        self.note_used(&key, at);
+                    }
+                    self.lease_max_ms
+                        .fetch_max(told.lease_max_ms, Ordering::SeqCst);
+                    if !again {
+                        self.agents
+                            .earlier_leases(Duration::from_millis(told.lease_max_ms));
+                    }
+                    tracing::info!(
+                        revision = ledger.view().revision,
+                        keys = ledger.view().keys.0.len(),
+                        "store verified"
+                    );
+                    self.resume_rekey(&ledger).await;
+                    Serving::Ready(ledger)
                 }
-                self.lease_max_ms
-                    .fetch_max(told.lease_max_ms, Ordering::SeqCst);
-                if !again {
-                    self.agents
-                        .earlier_leases(Duration::from_millis(told.lease_max_ms));
+                Err(error) if may_pass(&error) => {
+                    let why = error.to_string();
+                    if self.trouble().as_ref() != Some(&why) {
+                        tracing::warn!(%error, "the store is not verified yet");
+                    }
+                    Serving::Loading(why)
                 }
-                tracing::info!(
-                    revision = ledger.view().revision,
-                    keys = ledger.view().keys.0.len(),
-                    "store verified"
-                );
-                Serving::Ready(ledger)
-            }
-            Err(error) if may_pass(&error) => {
-                let why = error.to_string();
-                if self.trouble().as_ref() != Some(&why) {
-                    tracing::warn!(%error, "the store is not verified yet");
-                }
-                Serving::Loading(why)
-            }
-            Err(error) => self.refuse_store(&error).await,
-        };
+                Err(error) => self.refuse_store(&error).await,
+            };
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// A rotation of the store's key that a crash interrupted is finished before anything is served.
+    async fn resume_rekey(&self, ledger: &Arc<Ledger>) {
+        if ledger.keys_held().await < 2 {
+            return;
+        }
+        match rekey::rekey(ledger, &self.audit, "daemon").await {
+            Ok(done) => tracing::info!(
+                epoch = done.epoch,
+                rows = done.rows,
+                "the rotation of the store's key is finished"
+            ),
+            Err(refusal) => {
+                tracing::warn!(%refusal, "the rotation of the store's key is not finished; tacit custodian rekey-store goes on with it");
+            }
+        }
     }
 
     /// A store that is not believed is said so once, loudly and in the audit log, and nothing is served from it.

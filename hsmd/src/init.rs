@@ -113,7 +113,8 @@ fn merge(path: &Path, threshold: u8, descriptors: Vec<SignedDescriptor>) -> anyh
     Ok(trust)
 }
 
-fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+/// Replaces the file, synced; an equal one is left alone.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if fs::read(path).is_ok_and(|now| now == bytes) {
         return Ok(());
     }

@@ -87,7 +87,7 @@ fn version_records(
 }
 
 /// A version's record in another state.
-fn moved(
+pub(crate) fn moved(
     key_id: &str,
     number: u32,
     version: &Version,

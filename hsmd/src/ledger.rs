@@ -5,6 +5,8 @@
 //! tokens, memory, answer. A crash between store and tokens leaves a store that is *newer* than the tokens remember, which
 //! is believed by its MACs and brought forward; an *older* one is a rollback, is named so, and serves nothing.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +19,7 @@ use crate::believe::{believe_inventory, believe_records, not_older};
 use crate::custodians::Custodians;
 use crate::model::{Keys, ModelError};
 use crate::refusal::{Code, Refusal};
-use crate::store::{Batch, Row, Store, StoreError};
+use crate::store::{Batch, Row, StoreError, Vault};
 
 /// Why a store is not believed. Nothing is served then, and nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +112,14 @@ pub enum LedgerError {
         /// What it remembers.
         remembered: u64,
     },
+    /// Too few custodians answer to open the store's key; others may come back.
+    #[error("store_locked: {0}")]
+    Locked(String),
+    /// The parts of the store's key were changed.
+    #[error(
+        "store_key_edited: {0}; it was changed outside this daemon: restore the store from a backup"
+    )]
+    KeyEdited(String),
     /// Authentic, but written by a newer build.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -138,7 +148,7 @@ pub struct Change {
 
 /// Verified records and the way to change them.
 pub struct Ledger {
-    store: Arc<Mutex<Box<dyn Store>>>,
+    store: Arc<Mutex<Vault>>,
     custodians: Arc<Custodians>,
     /// What is served; everybody follows it here, so that views come in the order of their revisions.
     views: watch::Sender<Arc<View>>,
@@ -159,9 +169,20 @@ pub struct Told {
     pub lease_max_ms: u64,
 }
 
+/// What is asked of a store before it is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rollback {
+    /// That no token remembers a later one.
+    Refused,
+    /// Nothing: an operator accepted that it is older. The next write is above everything that tokens remember.
+    Accepted,
+}
+
 #[derive(Debug, Default)]
 struct Base {
     inventory: Inventory,
+    /// The next revision is above this one.
+    floor: u64,
     records: BTreeMap<(Kind, String), Record>,
 }
 
@@ -179,15 +200,17 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`], one variant per way in which a store can be wrong.
     pub async fn load(
-        store: Arc<Mutex<Box<dyn Store>>>,
+        store: Arc<Mutex<Vault>>,
         custodians: Arc<Custodians>,
         views: watch::Sender<Arc<View>>,
+        rollback: Rollback,
     ) -> Result<(Arc<Self>, Told), LedgerError> {
         if custodians.margin() < 0 {
             return Err(LedgerError::Custodians(custodians.shortage()));
         }
-        let loaded = with_store(&store, |store| store.load()).await?;
-        let inventory = believe_inventory(&loaded, &custodians).await?;
+        keys::open(&store, &custodians).await?;
+        let loaded = with_store(&store, Vault::load).await?;
+        let inventory = believe_inventory(&loaded, &custodians, rollback).await?;
         let records = believe_records(&loaded, &inventory, &custodians).await?;
         let keys = Keys::from_records(records.values())?;
         if let Some((kind, id)) = loaded.unknown.first() {
@@ -197,24 +220,42 @@ impl Ledger {
                 rule: "is of a kind that this build does not know",
             }));
         }
+        // Only a store that is believed is written to.
+        keys::seal(&store, &custodians).await?;
         views.send_replace(Arc::new(View {
             revision: inventory.revision,
             keys,
         }));
+        let floor = match rollback {
+            Rollback::Refused => 0,
+            Rollback::Accepted => keys::remembered(&custodians).await,
+        };
+        let base = Base {
+            floor: floor.max(inventory.revision),
+            inventory,
+            records,
+        };
         let ledger = Arc::new(Self {
             store,
             custodians,
             views,
             in_doubt: AtomicBool::new(false),
             behind: Mutex::default(),
-            writer: Arc::new(tokio::sync::Mutex::new(Base { inventory, records })),
+            writer: Arc::new(tokio::sync::Mutex::new(base)),
         });
-        ledger.bring_tokens_forward().await;
+        if rollback == Rollback::Refused {
+            ledger.bring_tokens_forward().await;
+        }
         let told = Told {
             last_used: loaded.last_used,
             lease_max_ms: loaded.lease_max_ms,
         };
         Ok((ledger, told))
+    }
+
+    /// The custodians that vouch for it.
+    pub fn custodians(&self) -> &Custodians {
+        &self.custodians
     }
 
     /// What is served now.
@@ -258,7 +299,7 @@ impl Ledger {
             return Err(Refusal::new(Code::HsmUnavailable, text));
         }
         let change = change(&self.view())?;
-        let revision = base.inventory.revision + 1;
+        let revision = base.inventory.revision.max(base.floor) + 1;
         let (batch, next) = self.prepare(&base, change, revision).await?;
         let keys = Keys::from_records(next.records.values())
             .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
@@ -294,7 +335,7 @@ impl Ledger {
         let told = before(view.revision);
         self.views.send_replace(Arc::clone(&view));
         // The change stands whatever becomes of the journal; the next write tries to overwrite it again.
-        if removed && let Err(error) = with_store(&self.store, |store| store.scrub()).await {
+        if removed && let Err(error) = with_store(&self.store, Vault::scrub).await {
             tracing::warn!(%error, "deleted material may still lie in the store's journal");
         }
         self.write_tokens(&base.inventory, &view).await;
@@ -340,7 +381,15 @@ impl Ledger {
         }
         batch.inventory = inventory.encode();
         batch.inventory_macs = self.custodians.mac(&batch.inventory).await?;
-        Ok((batch, Base { inventory, records }))
+        let floor = revision;
+        Ok((
+            batch,
+            Base {
+                inventory,
+                floor,
+                records,
+            },
+        ))
     }
 
     /// Has every usable custodian remember this revision. A failure here is not the operator's: the store is durable and
@@ -373,6 +422,9 @@ impl Ledger {
             self.write_tokens(&base.inventory, &view).await;
             self.vouch(&base.inventory).await;
         }
+        if let Err(error) = self.cover().await {
+            tracing::warn!(%error, "a custodian holds no part of the store's key yet");
+        }
     }
 
     /// Has custodians that were down when the inventory was written vouch for it, so that a later start with them
@@ -393,7 +445,7 @@ impl Ledger {
     pub async fn note_lease_max(&self, lease_max_ms: u64) -> Result<(), Refusal> {
         with_store(&self.store, move |store| store.note_lease_max(lease_max_ms))
             .await
-            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))
+            .map_err(internal)
     }
 
     /// Whether a custodian that came back remembers a later revision than this store has.
@@ -420,19 +472,18 @@ impl Ledger {
     }
 }
 
+fn internal(error: StoreError) -> Refusal {
+    Refusal::new(Code::Internal, error.to_string())
+}
+
 /// Runs blocking store work off the runtime.
 async fn with_store<T: Send + 'static>(
-    store: &Arc<Mutex<Box<dyn Store>>>,
-    work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    store: &Arc<Mutex<Vault>>,
+    work: impl FnOnce(&mut Vault) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let store = Arc::clone(store);
     let done = tokio::task::spawn_blocking(move || {
-        work(
-            store
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .as_mut(),
-        )
+        work(&mut store.lock().unwrap_or_else(PoisonError::into_inner))
     });
     done.await
         .expect("store work does not panic: it returns its errors")
@@ -442,6 +493,6 @@ async fn with_store<T: Send + 'static>(
 pub fn may_pass(error: &LedgerError) -> bool {
     matches!(
         error,
-        LedgerError::Custodians(_) | LedgerError::NotVouched(_)
+        LedgerError::Custodians(_) | LedgerError::NotVouched(_) | LedgerError::Locked(_)
     )
 }

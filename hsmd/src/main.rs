@@ -42,6 +42,8 @@ struct Args {
 enum Command {
     /// Create what is missing on each token, print fingerprints, write custodians.json. A second run changes nothing.
     Init,
+    /// Make a backup the state of this machine: a ceremony that takes t of its tokens and a sealer's acceptance.
+    Restore(hsmd::restore::Options),
 }
 
 fn main() -> ExitCode {
@@ -90,7 +92,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     let serves = args.command.is_none() && !args.check;
     let confined = match serves {
         true => Some(confine(&config, &args)?),
-        // `init` is an operator's command: it makes directories and files wherever the configuration says.
+        // `init` and `restore` are operators' commands: they make directories and files wherever the configuration says.
         false => None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -101,6 +103,9 @@ fn start(args: Args) -> anyhow::Result<()> {
         let signals = signals::Signals::register()?;
         match (args.command, confined) {
             (Some(Command::Init), _) => hsmd::init::run(&config, &mut std::io::stdout()).await,
+            (Some(Command::Restore(options)), _) => {
+                hsmd::restore::run(&config, &options, &mut std::io::stdout()).await
+            }
             (None, None) => Ok(()),
             (None, Some(report)) => {
                 let start = hsmd::run::Start {

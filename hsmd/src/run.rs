@@ -19,7 +19,7 @@ use crate::custodians::Custodians;
 use crate::daemon::{Awaited, Daemon, Parts};
 use crate::metrics::Metrics;
 use crate::peer::Incoming;
-use crate::store::{Sqlite, Store};
+use crate::store::{Sqlite, Vault};
 use crate::{service, socket};
 
 /// How long calls in flight may take after a signal: below systemd's default of 90 s and Kubernetes' of 30 s.
@@ -64,6 +64,11 @@ pub async fn run(config: Config, start: Start<'_>) -> anyhow::Result<()> {
         }
         .into());
     }
+    anyhow::ensure!(
+        !crate::restore::is_begun(&config.state_dir),
+        "a restore was begun in {} and not finished: run hsmd restore again with the same backup, or hsmd restore --abandon",
+        config.state_dir.display()
+    );
     let trigger = Trigger::new();
     let mut reloads = signals.spawn(trigger.clone());
     let registry = Registry::new();
@@ -73,9 +78,10 @@ pub async fn run(config: Config, start: Start<'_>) -> anyhow::Result<()> {
     let awaited = Awaited::register(&readiness);
 
     // Everything that can fail is opened or bound before anything is served.
-    let store: Box<dyn Store> = match config.store.kind {
-        StoreKind::Sqlite => Box::new(Sqlite::open(&config.state_dir.join("store.sqlite"))?),
+    let store = match config.store.kind {
+        StoreKind::Sqlite => Sqlite::open(&config.state_dir.join("store.sqlite"))?,
     };
+    let store = Vault::new(Box::new(store));
     let audit = Audit::open(&config.state_dir.join("audit"), config.audit.retention_days)
         .context("cannot open the audit log under state_dir")?;
     let workload = socket::bind(

@@ -38,6 +38,7 @@ macro_rules! prints_name_only {
 
 prints_name_only!(
     AddKeyRequest,
+    BackupChunk,
     Delivery,
     LeaseResponse,
     RotateKeyRequest,

@@ -21,4 +21,5 @@ pub mod seal;
 pub mod stack;
 pub mod tap;
 pub mod upstream;
+pub mod vault;
 pub mod workload;

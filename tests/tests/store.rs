@@ -1,5 +1,6 @@
 //! The attackers of the store: whoever can write the database, the trust file or the configuration. Each change is
-//! refused by its own name; the untouched neighbour is served.
+//! refused by its own name; the untouched neighbour is served. Most of them are given even the store's key: what is believed
+//! must not rest on its secrecy.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use rusqlite::{Connection, params};
+use hsmd::store::{Loaded, Row};
+use rusqlite::Connection;
 use tests::daemon::Post;
 use tests::process::{Process, bin, eventually};
 use tests::stack::{self, Stack};
+use tests::vault::Insider;
 
 /// The place, the daemon's files in it, and copies of the database at two moments.
 struct Crime {
@@ -89,20 +92,29 @@ impl Crime {
         Ok(())
     }
 
-    /// Changes the present database with `crime`, starts the daemon, and expects this refusal and nothing served.
+    /// Changes the content of the present store with `crime`, by one who has its key; starts the daemon, and expects this
+    /// refusal and nothing served.
     fn refuses(
         &mut self,
         name: &str,
-        crime: impl FnOnce(&Connection, &Connection),
+        crime: impl FnOnce(&mut Loaded, &Loaded),
     ) -> anyhow::Result<()> {
+        let insider = Insider::new(&self.config)?;
+        self.place(&self.earlier)?;
+        let earlier = insider.read(&self.store)?;
         self.place(&self.now)?;
-        let earlier = self.store.with_extension("attached");
-        fs::copy(&self.earlier, &earlier)?;
-        {
-            let (database, old) = (Connection::open(&self.store)?, Connection::open(&earlier)?);
-            database.pragma_update(None, "foreign_keys", "OFF")?;
-            crime(&database, &old);
-        }
+        let mut now = insider.read(&self.store)?;
+        crime(&mut now, &earlier);
+        insider.rewrite(&self.store, &now)?;
+        drop(insider);
+        self.serves_nothing(name)
+    }
+
+    /// The same by one who has only the file.
+    fn refuses_outside(&mut self, name: &str, crime: &str) -> anyhow::Result<()> {
+        self.place(&self.now)?;
+        let changed = Connection::open(&self.store)?.execute(crime, [])?;
+        ensure!(changed > 0, "{crime} changed nothing");
         self.serves_nothing(name)
     }
 
@@ -134,55 +146,24 @@ impl Crime {
 }
 
 fn rows(store: &Path) -> anyhow::Result<i64> {
-    Ok(Connection::open(store)?.query_row("SELECT count(*) FROM record", [], |row| row.get(0))?)
+    Ok(Connection::open(store)?.query_row("SELECT count(*) FROM sealed", [], |row| row.get(0))?)
 }
 
-fn record(database: &Connection, kind: &str, id: &str) -> Vec<u8> {
-    database
-        .query_row(
-            "SELECT encoded FROM record WHERE kind = ?1 AND id = ?2",
-            params![kind, id],
-            |row| row.get(0),
-        )
+fn row<'a>(loaded: &'a mut Loaded, kind: &str, id: &str) -> &'a mut Row {
+    let mut rows = loaded.rows.iter_mut();
+    rows.find(|row| row.kind.name() == kind && row.id == id)
         .unwrap()
 }
 
-fn replace(database: &Connection, kind: &str, id: &str, encoded: &[u8]) {
-    let changed = database.execute(
-        "UPDATE record SET encoded = ?3 WHERE kind = ?1 AND id = ?2",
-        params![kind, id, encoded],
-    );
-    assert_eq!(changed.unwrap(), 1);
-}
-
-/// Copies a row with its MACs out of another database.
-fn copy_row(from: &Connection, to: &Connection, kind: &str, id: &str) {
-    to.execute(
-        "DELETE FROM record_mac WHERE kind = ?1 AND id = ?2",
-        params![kind, id],
-    )
-    .unwrap();
-    to.execute(
-        "INSERT OR REPLACE INTO record (kind, id, encoded) VALUES (?1, ?2, ?3)",
-        params![kind, id, record(from, kind, id)],
-    )
-    .unwrap();
-    let mut macs = from
-        .prepare("SELECT custodian, mac FROM record_mac WHERE kind = ?1 AND id = ?2")
-        .unwrap();
-    let macs = macs
-        .query_map(params![kind, id], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
-        })
-        .unwrap();
-    for mac in macs {
-        let (custodian, mac) = mac.unwrap();
-        to.execute(
-            "INSERT INTO record_mac VALUES (?1, ?2, ?3, ?4)",
-            params![kind, id, custodian, mac],
-        )
-        .unwrap();
-    }
+/// Puts a row with its MACs as it is in another store.
+fn copy_row(from: &Loaded, to: &mut Loaded, kind: &str, id: &str) {
+    let found = from
+        .rows
+        .iter()
+        .find(|row| row.kind.name() == kind && row.id == id);
+    to.rows
+        .retain(|row| row.kind.name() != kind || row.id != id);
+    to.rows.push(found.unwrap().clone());
 }
 
 #[test]
@@ -195,59 +176,45 @@ fn every_change_of_a_store_has_its_own_name_and_the_untouched_one_is_served() ->
             "version" => "one/2",
             _ => "one/2/1",
         };
-        crime.refuses("record_edited", |database, _| {
-            let mut encoded = record(database, kind, id);
-            let last = encoded.len() - 2;
-            encoded[last] ^= 1;
-            replace(database, kind, id, &encoded);
+        crime.refuses("record_edited", |now, _| {
+            let record = &mut row(now, kind, id).record;
+            let last = record.len() - 2;
+            record[last] ^= 1;
         })?;
     }
-    crime.refuses("record_swapped", |database, _| {
-        let (one, two) = (
-            record(database, "version", "one/1"),
-            record(database, "version", "two/1"),
-        );
-        replace(database, "version", "one/1", &two);
-        replace(database, "version", "two/1", &one);
+    crime.refuses("record_swapped", |now, _| {
+        let one = row(now, "version", "one/1").record.clone();
+        let two = std::mem::replace(&mut row(now, "version", "two/1").record, one);
+        row(now, "version", "one/1").record = two;
     })?;
     // The revoked version as it was before, authentic in every byte.
-    crime.refuses("record_older", |database, earlier| {
-        copy_row(earlier, database, "version", "two/1")
+    crime.refuses("record_older", |now, earlier| {
+        copy_row(earlier, now, "version", "two/1")
     })?;
-    crime.refuses("record_missing", |database, _| {
-        assert_eq!(
-            database
-                .execute(
-                    "DELETE FROM record WHERE kind = 'version' AND id = 'two/1'",
-                    []
-                )
-                .unwrap(),
-            1
-        );
+    crime.refuses("record_missing", |now, _| {
+        now.rows.retain(|row| row.id != "two/1");
     })?;
     // The share of a destroyed version, put back.
-    crime.refuses("record_extra", |database, earlier| {
-        copy_row(earlier, database, "share", "three/1/1")
+    crime.refuses("record_extra", |now, earlier| {
+        copy_row(earlier, now, "share", "three/1/1")
     })?;
-    crime.refuses("inventory_edited", |database, _| {
-        let mut encoded: Vec<u8> = database
-            .query_row("SELECT encoded FROM inventory", [], |row| row.get(0))
-            .unwrap();
-        let last = encoded.len() - 1;
-        encoded[last] ^= 1;
-        database
-            .execute("UPDATE inventory SET encoded = ?1", params![encoded])
-            .unwrap();
+    crime.refuses("inventory_edited", |now, _| {
+        let last = now.inventory.as_mut().unwrap().last_mut().unwrap();
+        *last ^= 1;
     })?;
     // One custodian's word, as a stolen token could give it, against the two that a key needs.
-    crime.refuses("not vouched", |database, _| {
-        let kept = "DELETE FROM inventory_mac WHERE custodian <> 'c'";
-        assert_eq!(database.execute(kept, []).unwrap(), 2);
+    crime.refuses("not vouched", |now, _| {
+        now.inventory_macs.retain(|mac| mac.custodian == "c");
+        assert_eq!(now.inventory_macs.len(), 1);
     })?;
-    crime.refuses("kind that this build does not know", |database, _| {
-        let odd = "INSERT INTO record (kind, id, encoded) VALUES ('spell', 'x', x'00')";
-        assert_eq!(database.execute(odd, []).unwrap(), 1);
-    })?;
+    let another = "(SELECT sealed FROM sealed WHERE area = 'inventory')";
+    crime.refuses_outside(
+        "row_changed",
+        &format!("UPDATE sealed SET sealed = {another}"),
+    )?;
+    crime.refuses_outside("store_key_edited", "DELETE FROM key_part")?;
+    let odd = "INSERT INTO sealed (area, name, epoch, sealed) VALUES ('spell', x'00', 1, x'00')";
+    crime.refuses_outside("row_changed", odd)?;
     // A whole store from before the revocation.
     crime.place(&crime.earlier.clone())?;
     crime.serves_nothing("store_older")?;
@@ -372,10 +339,16 @@ fn a_store_that_is_newer_foreign_or_damaged_says_so_and_is_left_alone() -> anyho
     // Where the damage hits decides who sees it first: SQLite's own check, or the custodians' MACs.
     eventually("the damage is named", || {
         let text = process.output().1;
-        ["not a usable Tacit store", "record_", "inventory_"]
-            .iter()
-            .any(|name| text.contains(name))
-            .then_some(())
+        [
+            "not a usable Tacit store",
+            "record_",
+            "inventory_",
+            "row_changed",
+            "store_key_edited",
+        ]
+        .iter()
+        .any(|name| text.contains(name))
+        .then_some(())
     })?;
     ensure!(
         !process.output().1.contains("panicked"),

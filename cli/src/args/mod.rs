@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Agents that the daemon knows, and the key versions that they use
     #[command(subcommand)]
     Agent(AgentVerb),
+    /// The daemon's state as one file: made while it serves, verified, and restored by a ceremony
+    #[command(subcommand)]
+    Backup(BackupVerb),
     /// Custodians (HSM tokens) as the daemon sees them
     #[command(subcommand)]
     Custodian(CustodianVerb),
@@ -108,6 +111,47 @@ pub(crate) enum AgentVerb {
     },
 }
 
+/// Verbs on backups.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupVerb {
+    /// Write a new backup (mode 0600; an existing file is never overwritten)
+    Create {
+        /// Where to
+        file: PathBuf,
+    },
+    /// Check a backup offline: who signed it, and every byte
+    Verify {
+        /// The backup
+        file: PathBuf,
+    },
+    /// Sign the order that `hsmd restore --dry-run --order` wrote: the backup may be restored over what tokens remember
+    Accept {
+        /// The order
+        order: PathBuf,
+        /// Where the acceptance goes
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Restore on this machine, where sealer and tokens are at hand: `hsmd restore --dry-run`, accept, `hsmd restore`
+    Restore(RestoreBackup),
+}
+
+/// Options of `tacit backup restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreBackup {
+    /// The backup
+    pub(crate) file: PathBuf,
+    /// The daemon's configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/tacit/hsmd.toml")]
+    pub(crate) config: PathBuf,
+    /// Open and verify it with the tokens, say what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
 /// Verbs on custodians.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CustodianVerb {
@@ -118,6 +162,8 @@ pub(crate) enum CustodianVerb {
         /// Id as in hsmd.toml
         id: String,
     },
+    /// Make a new key for the daemon's store, re-seal all rows under it, drop the old one
+    RekeyStore,
     /// Allow one more login after a PIN was refused; correct the PIN file first
     Unlatch {
         /// Id as in hsmd.toml

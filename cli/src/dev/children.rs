@@ -76,7 +76,7 @@ pub(super) enum Stopped {
 }
 
 /// A sibling of this binary.
-fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let path = own.with_file_name(name);
     anyhow::ensure!(

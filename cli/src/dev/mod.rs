@@ -3,7 +3,7 @@
 //! SoftHSM tokens, `hsmd` and `tacit-agent` under one directory, each as it runs in production, only all as this user.
 //! The directory is kept: a second start finds the same tokens, the same store, the same keys. Nothing is ever deleted.
 
-mod children;
+pub(crate) mod children;
 mod mark;
 mod settings;
 mod tokens;

@@ -64,6 +64,8 @@ macro_rules! unused {
 #[tonic::async_trait]
 impl Admin for Script {
     type RotateKeyStream = Progress;
+    type CreateBackupStream =
+        Pin<Box<dyn tokio_stream::Stream<Item = Result<BackupChunk, Status>> + Send>>;
     type RollbackKeyStream = Progress;
     type RevokeKeyStream = Progress;
     type SetKeyStream = Progress;
@@ -150,7 +152,15 @@ impl Admin for Script {
         destroy_key(DestroyKeyRequest) -> DestroyKeyResponse;
         list_custodians(ListCustodiansRequest) -> ListCustodiansResponse;
         unlatch_custodian(UnlatchCustodianRequest) -> UnlatchCustodianResponse;
+        rekey_store(RekeyStoreRequest) -> RekeyStoreResponse;
         reload_agent(ReloadAgentRequest) -> ReloadAgentResponse;
+    }
+
+    async fn create_backup(
+        &self,
+        _: Request<CreateBackupRequest>,
+    ) -> Result<Response<Self::CreateBackupStream>, Status> {
+        Err(Status::unimplemented("not in this script"))
     }
 }
 

@@ -9,6 +9,7 @@
 //! Nothing here logs. What is secret is a [`secret::Secret`] or lies in a buffer that the caller gave.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod codec;
 pub mod combine;
 pub mod dek;
@@ -30,9 +31,11 @@ pub mod sealer;
 pub mod session;
 pub mod share;
 pub mod statement;
+pub mod stored;
+pub mod storekey;
 pub mod trust;
 
-pub use codec::{FormatError, sha256};
+pub use codec::{FormatError, Sha256, sha256};
 pub use descriptor::{Descriptor, Fingerprint, Kdf, OaepHash, Profile, SignedDescriptor};
 pub use header::{Header, Suite};
 pub use manifest::{Manifest, ManifestEntry};

@@ -1,7 +1,8 @@
 //! The daemon's handle on one custodian: async verbs over the pipelined protocol, with a deadline that frees the caller.
 //!
 //! A handle is cheap to clone; behind it one task owns the token process (`supervisor.rs`). No PKCS#11 runs here, and
-//! nothing that passes through is a share, a key or a PIN: only ciphertext, MACs, names and public keys.
+//! nothing that passes through is a share, a provider key or a PIN: only ciphertext, MACs, names and public keys, and the
+//! keys under which the parts of the store's own key rest.
 //!
 //! After a restart of the token process its sessions are gone: `deliver` then says [`ErrorClass::UnknownSession`], and the
 //! daemon opens the session again with the agent's public key that it kept.
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use secret::Secret;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::TokenConfig;
@@ -261,6 +263,21 @@ impl TokenClient {
         .await
     }
 
+    /// The key under which this custodian's part of the store's key rests: an HMAC of the salt that no other door of the
+    /// token process gives.
+    ///
+    /// # Errors
+    /// As for every verb.
+    pub async fn store_part(&self, salt: &[u8; 32]) -> Result<Arc<Secret<[u8; 32]>>> {
+        match self
+            .call(Verb::StorePart, &Request::StorePart { salt })
+            .await?
+        {
+            Answer::PartKey(key) => Ok(key),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// A real generate, wrap, unwrap and MAC on the token.
     ///
     /// # Errors
@@ -406,6 +423,7 @@ fn unexpected(answer: &Answer) -> HsmError {
         Answer::Digest(_) => "a digest",
         Answer::Signature(_) => "a signature",
         Answer::State(_) => "a state",
+        Answer::PartKey(_) => "a key of a part",
     };
     HsmError::new(
         ErrorClass::BadRequest,

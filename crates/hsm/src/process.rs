@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use zeroize::Zeroize;
 
 use crate::error::{ErrorClass, HsmError};
 use crate::exit;
@@ -200,6 +201,8 @@ impl Peer {
             }
         }
         let written = self.stream.write_all(&self.out);
+        // One kind of answer is a key: no copy stays in the buffer that is kept.
+        self.out.as_mut_slice().zeroize();
         self.out.clear();
         match (end, written) {
             (Some(end), _) => Err(Step::End(end)),

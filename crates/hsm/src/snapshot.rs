@@ -52,6 +52,7 @@ pub enum Verb {
     WriteState,
     SignStatement,
     ProvePossession,
+    StorePart,
     SelfTest,
     Unlatch,
     Shutdown,
@@ -59,7 +60,7 @@ pub enum Verb {
 
 impl Verb {
     /// All verbs with the names used in metrics.
-    pub const ALL: [(Verb, &'static str); 18] = [
+    pub const ALL: [(Verb, &'static str); 19] = [
         (Verb::Hello, "hello"),
         (Verb::Init, "init"),
         (Verb::Describe, "describe"),
@@ -75,6 +76,7 @@ impl Verb {
         (Verb::WriteState, "write_state"),
         (Verb::SignStatement, "sign_statement"),
         (Verb::ProvePossession, "prove_possession"),
+        (Verb::StorePart, "store_part"),
         (Verb::SelfTest, "self_test"),
         (Verb::Unlatch, "unlatch"),
         (Verb::Shutdown, "shutdown"),

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroize;
 
 use crate::client::{INIT_FACTOR, Shared};
 use crate::error::{ErrorClass, HsmError};
@@ -240,6 +241,8 @@ impl<'a> Service<'a> {
             used += frame.taken;
             self.answered(id, answer);
         }
+        // One kind of answer is a key; what was read leaves no copy in the buffer that is kept.
+        self.input[..used].zeroize();
         self.input.drain(..used);
         Ok(())
     }

@@ -300,6 +300,20 @@ fn records_and_statements(subject: &mut dyn Subject, descriptor: &custody::Signe
         Answer::Digest(row.mac)
     );
 
+    // Nor is the key of a store's part to be had through the door for records, whose MACs rest in clear.
+    let part = |subject: &mut dyn Subject, salt| match subject.ask(&Request::StorePart { salt }) {
+        Answer::PartKey(key) => key,
+        other => panic!("{other:?} is no key of a part"),
+    };
+    let (one, two) = (part(subject, &[1; 32]), part(subject, &[2; 32]));
+    assert!(one != two && one == part(subject, &[1; 32]));
+    for bytes in [&[1; 32][..], &custody::storekey::part_key_message(&[1; 32])] {
+        let Answer::Digest(mac) = subject.ask(&Request::MacRecord { bytes }) else {
+            panic!("a MAC")
+        };
+        assert!(*one != secret::Secret::new(Box::new(mac)));
+    }
+
     let Answer::Signature(signature) = subject.ask(&Request::SignStatement {
         bytes: b"statement",
     }) else {

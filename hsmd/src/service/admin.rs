@@ -6,12 +6,13 @@ use std::sync::Arc;
 use futures_util::Stream;
 use proto::v1::admin_server::Admin;
 use proto::v1::{
-    AddKeyRequest, AddKeyResponse, ChangeProgress, DestroyKeyRequest, DestroyKeyResponse,
-    ListAgentsRequest, ListAgentsResponse, ListCustodiansRequest, ListCustodiansResponse,
-    ListKeysRequest, ListKeysResponse, ReloadAgentRequest, ReloadAgentResponse, RevokeKeyRequest,
-    RollbackKeyRequest, RotateKeyRequest, SetKeyRequest, ShowKeyRequest, ShowKeyResponse,
-    StatusRequest, StatusResponse, TestKeyRequest, TestKeyResponse, UnlatchCustodianRequest,
-    UnlatchCustodianResponse, VerifyKeyRequest, VerifyKeyResponse,
+    AddKeyRequest, AddKeyResponse, BackupChunk, ChangeProgress, CreateBackupRequest,
+    DestroyKeyRequest, DestroyKeyResponse, ListAgentsRequest, ListAgentsResponse,
+    ListCustodiansRequest, ListCustodiansResponse, ListKeysRequest, ListKeysResponse,
+    RekeyStoreRequest, RekeyStoreResponse, ReloadAgentRequest, ReloadAgentResponse,
+    RevokeKeyRequest, RollbackKeyRequest, RotateKeyRequest, SetKeyRequest, ShowKeyRequest,
+    ShowKeyResponse, StatusRequest, StatusResponse, TestKeyRequest, TestKeyResponse,
+    UnlatchCustodianRequest, UnlatchCustodianResponse, VerifyKeyRequest, VerifyKeyResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -21,7 +22,7 @@ use crate::audit::{Category, Event};
 use crate::daemon::Daemon;
 use crate::keys;
 use crate::refusal::{Code, Refusal};
-use crate::{policy, present, progress, verify};
+use crate::{backup, policy, present, progress, rekey, verify};
 
 /// The service.
 pub struct AdminService {
@@ -62,6 +63,7 @@ impl AdminService {
                 Err(refusal) => {
                     let category = match action {
                         "key.set" => Category::Policy,
+                        "store.rekey" | "backup.create" => Category::Ceremony,
                         _ => Category::SecretManagement,
                     };
                     let key = key.as_deref();
@@ -137,10 +139,12 @@ fn sealed_key(sealed: &[u8]) -> Option<String> {
 
 about! {
     AddKeyRequest: |request| sealed_key(&request.sealed),
+    CreateBackupRequest: |_| None,
     DestroyKeyRequest: |request| Some(request.key_id.clone()),
     ListAgentsRequest: |_| None,
     ListCustodiansRequest: |_| None,
     ListKeysRequest: |_| None,
+    RekeyStoreRequest: |_| None,
     ReloadAgentRequest: |_| None,
     RevokeKeyRequest: |request| Some(request.key_id.clone()),
     RollbackKeyRequest: |request| Some(request.key_id.clone()),
@@ -401,6 +405,41 @@ impl Admin for AdminService {
             },
         )
         .await
+    }
+
+    async fn rekey_store(
+        &self,
+        request: Request<RekeyStoreRequest>,
+    ) -> Result<Response<RekeyStoreResponse>, Status> {
+        self.answer("store.rekey", request, |daemon, actor, _| async move {
+            let text = "another rotation of the store's key is under way; wait for it";
+            let turn = daemon.rekeys.try_acquire();
+            let _turn = turn.map_err(|_| Refusal::new(Code::Conflict, text))?;
+            let ledger = daemon.ledger()?;
+            let done = rekey::rekey(&ledger, &daemon.audit, &actor).await?;
+            let missing = daemon.custodians.iter().filter(|one| !one.usable());
+            Ok(RekeyStoreResponse {
+                epoch: done.epoch,
+                rows: done.rows,
+                revision: done.revision,
+                resumed: done.resumed,
+                missing_custodians: missing.map(|one| one.id.clone()).collect(),
+            })
+        })
+        .await
+    }
+
+    type CreateBackupStream = Pin<Box<dyn Stream<Item = Result<BackupChunk, Status>> + Send>>;
+
+    async fn create_backup(
+        &self,
+        request: Request<CreateBackupRequest>,
+    ) -> Result<Response<Self::CreateBackupStream>, Status> {
+        let made = self.run("backup.create", request, |daemon, actor, _| async move {
+            backup::create(&daemon, &actor).await
+        });
+        let stream = super::backup::stream(Arc::clone(&self.daemon), made.await?);
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn list_agents(

@@ -1,6 +1,7 @@
 //! The only room with tonic types: decode, find the caller, ask the rooms, encode.
 
 mod admin;
+mod backup;
 mod definition;
 mod usage;
 mod watch;

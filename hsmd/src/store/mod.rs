@@ -1,14 +1,17 @@
 //! Durable truth: rows that nobody here believes until [`crate::ledger`] has checked them.
 //!
-//! The seam is small (load everything, commit one batch), so that PostgreSQL can stand behind it later with the same
-//! conformance suite.
+//! Two floors. [`Store`] keeps opaque rows: a name that says nothing, and ciphertext; the seam is small (read everything,
+//! write one change), so that PostgreSQL can stand behind it later with the same conformance suite. [`Vault`] above it
+//! seals and opens them under the store's key, which custodians keep ([`crate::unlock`]).
 
 mod sqlite;
+mod vault;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use custody::record::Kind;
 pub use sqlite::Sqlite;
+pub use vault::{Lock, Vault};
 
 /// One custodian's MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub struct Row {
 }
 
 /// Everything in the store.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Loaded {
     /// The encoded inventory; `None` in a new store.
     pub inventory: Option<Vec<u8>>,
@@ -94,6 +97,19 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A sealed row does not open, or holds something else than its place says.
+    #[error(
+        "row_changed: a sealed row of the store ({area}) {detail}: it was changed, moved or removed outside this daemon; restore the store from a backup"
+    )]
+    RowChanged {
+        /// Which kind of row.
+        area: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The rows are sealed and no key was given.
+    #[error("the store is sealed and its key is not open")]
+    Sealed,
     /// The disk is full.
     #[error("no space left for {path}: nothing was written; free space, then repeat the command")]
     Full {
@@ -112,39 +128,72 @@ pub enum StoreError {
     },
 }
 
-/// A store of rows.
+/// A row as it rests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedRow {
+    /// Which of the few kinds of content; see [`vault`].
+    pub area: String,
+    /// Says nothing of what it names; unique within its area.
+    pub name: Vec<u8>,
+    /// The number of the key that it is sealed under.
+    pub epoch: u32,
+    /// Ciphertext.
+    pub sealed: Vec<u8>,
+}
+
+/// Everything as it rests.
+#[derive(Debug, Default)]
+pub struct Resting {
+    /// Wrapped parts of the store's keys.
+    pub parts: Vec<Vec<u8>>,
+    /// Sealed rows.
+    pub rows: Vec<SealedRow>,
+    /// Rows in clear, from a version that did not seal them.
+    pub plain: Loaded,
+}
+
+/// One write: all of it or nothing. Removals come first.
+#[derive(Debug, Default)]
+pub struct Write {
+    /// Rows to remove, by area and name.
+    pub remove: Vec<(String, Vec<u8>)>,
+    /// Rows to add or replace.
+    pub put: Vec<SealedRow>,
+    /// Parts of keys to add or replace: epoch, custodian (hex of its fingerprint), the wrapped part.
+    pub put_parts: Vec<(u32, String, Vec<u8>)>,
+    /// Parts of all keys before this epoch go.
+    pub drop_parts_before: Option<u32>,
+    /// All rows in clear go.
+    pub drop_plain: bool,
+}
+
+/// A store of opaque rows.
 pub trait Store: Send {
     /// Reads everything.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn load(&mut self) -> Result<Loaded, StoreError>;
+    fn read(&mut self) -> Result<Resting, StoreError>;
 
-    /// Writes one batch durably: when this returns, a crash loses nothing of it.
-    ///
-    /// # Errors
-    /// [`StoreError`]; nothing of the batch was written then.
-    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
-
-    /// Adds MACs over the inventory as it is: a custodian that was down when it was written vouches for it now.
+    /// Reads at most `limit` rows that are sealed under a key before `epoch`.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn vouch(&mut self, macs: &[Mac]) -> Result<(), StoreError>;
+    fn read_before(&mut self, epoch: u32, limit: usize) -> Result<Vec<SealedRow>, StoreError>;
 
-    /// Notes the longest life of a lease ever granted, before such a lease is answered.
+    /// Writes durably: when this returns, a crash loses nothing of it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing of it was written then.
+    fn write(&mut self, write: &Write) -> Result<(), StoreError>;
+
+    /// A consistent copy of everything as it rests, in a new file of mode 0600.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn note_lease_max(&mut self, lease_max_ms: u64) -> Result<(), StoreError>;
+    fn snapshot(&mut self, to: &Path) -> Result<(), StoreError>;
 
-    /// Notes when a key was last used.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    fn note_last_used(&mut self, used: &[(String, u64)]) -> Result<(), StoreError>;
-
-    /// Overwrites what deleted rows left behind in the journal, after material was destroyed.
+    /// Overwrites what removed rows left behind in the journal.
     ///
     /// # Errors
     /// [`StoreError`].

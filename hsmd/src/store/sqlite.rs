@@ -1,4 +1,5 @@
-//! The embedded store: one SQLite file, one writer, every commit synced.
+//! The embedded store: one SQLite file, one writer, every commit synced. It knows names that say nothing and ciphertext;
+//! the tables of schema 1 held rows in clear and are read so that they can be sealed.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,10 +8,10 @@ use std::path::{Path, PathBuf};
 use custody::record::Kind;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
-use super::{Batch, Loaded, Mac, Row, Store, StoreError};
+use super::{Loaded, Mac, Resting, Row, SealedRow, Store, StoreError, Write};
 
 /// Schema that this build writes; `PRAGMA user_version`.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// "TACT": tells our file from any other SQLite database.
 const APPLICATION_ID: i64 = 0x5441_4354;
 
@@ -26,7 +27,25 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE TABLE last_used (key_id TEXT PRIMARY KEY, unix_ms INTEGER NOT NULL) STRICT;
     CREATE TABLE lease_max (one INTEGER PRIMARY KEY CHECK (one = 1), ms INTEGER NOT NULL) STRICT;
+", "
+    CREATE TABLE key_part (
+        epoch INTEGER NOT NULL, custodian TEXT NOT NULL, wrapped BLOB NOT NULL, PRIMARY KEY (epoch, custodian)
+    ) STRICT;
+    CREATE TABLE sealed (
+        area TEXT NOT NULL, name BLOB NOT NULL, epoch INTEGER NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (area, name)
+    ) STRICT;
+    CREATE INDEX sealed_epoch ON sealed (epoch);
 "];
+
+/// The tables of schema 1, children first.
+const PLAIN: [&str; 6] = [
+    "record_mac",
+    "record",
+    "inventory_mac",
+    "inventory",
+    "last_used",
+    "lease_max",
+];
 
 /// A store in one file.
 #[derive(Debug)]
@@ -170,7 +189,7 @@ impl Sqlite {
         }
     }
 
-    fn read(&self) -> rusqlite::Result<Loaded> {
+    fn read_plain(&self) -> rusqlite::Result<Loaded> {
         let mut loaded = Loaded::default();
         let mut query = self.connection.prepare("SELECT encoded FROM inventory")?;
         loaded.inventory = query.query_map([], |row| row.get(0))?.next().transpose()?;
@@ -222,46 +241,66 @@ impl Sqlite {
         Ok(loaded)
     }
 
-    fn write(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+    fn read_resting(&self) -> rusqlite::Result<Resting> {
+        let mut query = self
+            .connection
+            .prepare("SELECT wrapped FROM key_part ORDER BY epoch, custodian")?;
+        let parts = query
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut query = self
+            .connection
+            .prepare("SELECT area, name, epoch, sealed FROM sealed ORDER BY area, name")?;
+        let rows = query.query_map([], sealed)?.collect::<Result<_, _>>()?;
+        Ok(Resting {
+            parts,
+            rows,
+            plain: self.read_plain()?,
+        })
+    }
+
+    fn write_all(&mut self, write: &Write) -> rusqlite::Result<()> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (kind, id) in &batch.remove {
-            transaction.execute(
-                "DELETE FROM record WHERE kind = ?1 AND id = ?2",
-                params![kind.name(), id],
-            )?;
-        }
-        for row in &batch.put {
-            let (kind, id) = (row.kind.name(), &row.id);
-            transaction.execute(
-                "DELETE FROM record WHERE kind = ?1 AND id = ?2",
-                params![kind, id],
-            )?;
-            transaction.execute(
-                "INSERT INTO record (kind, id, encoded) VALUES (?1, ?2, ?3)",
-                params![kind, id, row.record],
-            )?;
-            for mac in &row.macs {
-                transaction.execute(
-                    "INSERT INTO record_mac (kind, id, custodian, mac) VALUES (?1, ?2, ?3, ?4)",
-                    params![kind, id, mac.custodian, mac.mac],
-                )?;
+        if write.drop_plain {
+            for table in PLAIN {
+                transaction.execute(&format!("DELETE FROM {table}"), [])?;
             }
         }
-        transaction.execute(
-            "INSERT OR REPLACE INTO inventory (one, encoded) VALUES (1, ?1)",
-            params![batch.inventory],
-        )?;
-        transaction.execute("DELETE FROM inventory_mac", [])?;
-        for mac in &batch.inventory_macs {
-            transaction.execute(
-                "INSERT INTO inventory_mac (custodian, mac) VALUES (?1, ?2)",
-                params![mac.custodian, mac.mac],
+        {
+            let mut remove =
+                transaction.prepare_cached("DELETE FROM sealed WHERE area = ?1 AND name = ?2")?;
+            for (area, name) in &write.remove {
+                remove.execute(params![area, name])?;
+            }
+            let mut put = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO sealed (area, name, epoch, sealed) VALUES (?1, ?2, ?3, ?4)",
             )?;
+            for row in &write.put {
+                put.execute(params![row.area, row.name, row.epoch, row.sealed])?;
+            }
+            let mut part = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO key_part (epoch, custodian, wrapped) VALUES (?1, ?2, ?3)",
+            )?;
+            for (epoch, custodian, wrapped) in &write.put_parts {
+                part.execute(params![epoch, custodian, wrapped])?;
+            }
+        }
+        if let Some(epoch) = write.drop_parts_before {
+            transaction.execute("DELETE FROM key_part WHERE epoch < ?1", params![epoch])?;
         }
         transaction.commit()
     }
+}
+
+fn sealed(row: &rusqlite::Row<'_>) -> rusqlite::Result<SealedRow> {
+    Ok(SealedRow {
+        area: row.get(0)?,
+        name: row.get(1)?,
+        epoch: row.get(2)?,
+        sealed: row.get(3)?,
+    })
 }
 
 fn mac(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Mac> {
@@ -272,47 +311,48 @@ fn mac(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Mac> {
 }
 
 impl Store for Sqlite {
-    fn load(&mut self) -> Result<Loaded, StoreError> {
-        self.read().map_err(|error| self.named("read", &error))
+    fn read(&mut self) -> Result<Resting, StoreError> {
+        self.read_resting()
+            .map_err(|error| self.named("read", &error))
     }
 
-    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        self.write(batch)
+    fn read_before(&mut self, epoch: u32, limit: usize) -> Result<Vec<SealedRow>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = || {
+            let mut query = self.connection.prepare_cached(
+                "SELECT area, name, epoch, sealed FROM sealed WHERE epoch < ?1 LIMIT ?2",
+            )?;
+            let rows = query.query_map(params![epoch, limit], sealed)?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        rows().map_err(|error| self.named("read", &error))
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        self.write_all(write)
             .map_err(|error| self.named("write", &error))
     }
 
-    fn vouch(&mut self, macs: &[Mac]) -> Result<(), StoreError> {
-        let result = macs.iter().try_for_each(|mac| {
-            self.connection
-                .execute(
-                    "INSERT OR REPLACE INTO inventory_mac (custodian, mac) VALUES (?1, ?2)",
-                    params![mac.custodian, mac.mac],
-                )
-                .map(|_| ())
-        });
-        result.map_err(|error| self.named("write", &error))
-    }
-
-    fn note_lease_max(&mut self, lease_max_ms: u64) -> Result<(), StoreError> {
-        let ms = i64::try_from(lease_max_ms).unwrap_or(i64::MAX);
-        let put = "INSERT OR REPLACE INTO lease_max (one, ms) VALUES (1, ?1)";
-        let result = self.connection.execute(put, params![ms]);
-        result
+    fn snapshot(&mut self, to: &Path) -> Result<(), StoreError> {
+        let failed = |detail: String| StoreError::Io {
+            operation: "copy",
+            path: to.to_owned(),
+            detail,
+        };
+        // Empty and ours before SQLite writes to it: otherwise the umask would decide who reads it.
+        OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(to)
+            .map_err(|error| failed(error.to_string()))?;
+        let name = to
+            .to_str()
+            .ok_or_else(|| failed("its path is not text".to_owned()))?;
+        self.connection
+            .execute("VACUUM INTO ?1", params![name])
             .map(|_| ())
-            .map_err(|error| self.named("write", &error))
-    }
-
-    fn note_last_used(&mut self, used: &[(String, u64)]) -> Result<(), StoreError> {
-        let result = used.iter().try_for_each(|(key, at)| {
-            let at = i64::try_from(*at).unwrap_or(i64::MAX);
-            self.connection
-                .execute(
-                    "INSERT OR REPLACE INTO last_used (key_id, unix_ms) VALUES (?1, ?2)",
-                    params![key, at],
-                )
-                .map(|_| ())
-        });
-        result.map_err(|error| self.named("write", &error))
+            .map_err(|error| self.named("copy", &error))
     }
 
     fn scrub(&mut self) -> Result<(), StoreError> {

@@ -11,7 +11,12 @@ mod prove;
 mod sessions;
 mod shares;
 
+use std::sync::Arc;
+
+use custody::storekey::part_key_message;
 use custody::{CustodianId, Profile, SignedDescriptor, record_mac_message};
+
+use secret::Secret;
 
 use crate::error::{ErrorClass, HsmError};
 use crate::revoked::RevokedSet;
@@ -134,6 +139,11 @@ impl<H: Hsm> Kernel<H> {
                 let message = custody::descriptor::possession_message(challenge);
                 self.retry(|kernel| kernel.prove()?.sign(Resident::SignDescriptor, &message))
                     .map(Answer::Signature)
+            }
+            Request::StorePart { salt } => {
+                let message = part_key_message(salt);
+                self.retry(|kernel| kernel.prove()?.hmac(MacKey::Own, &message))
+                    .map(|key| Answer::PartKey(Arc::new(Secret::new(Box::new(key)))))
             }
             Request::SelfTest => self.retry(Self::self_test).map(|()| Answer::Done),
             Request::Unlatch => self.unlatch(),

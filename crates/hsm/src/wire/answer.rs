@@ -1,5 +1,9 @@
 //! What a token process answers.
 
+use std::sync::Arc;
+
+use secret::Secret;
+
 use super::codec::{Reader, Writer};
 use super::request::{read_revoked, write_revoked};
 use super::{WireError, write_frame};
@@ -56,7 +60,7 @@ pub struct State {
 }
 
 /// One answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// The operation failed.
     Failed(HsmError),
@@ -76,6 +80,8 @@ pub enum Answer {
     Signature([u8; 64]),
     /// To `ReadState`.
     State(State),
+    /// To `StorePart`: wiped when the last holder drops it.
+    PartKey(Arc<Secret<[u8; 32]>>),
 }
 
 /// Appends an answer frame.
@@ -119,6 +125,14 @@ pub fn write_answer(out: &mut Vec<u8>, id: u64, answer: &Answer) -> Result<(), W
             w.fixed(&state.digest);
             write_revoked(w, &state.revoked);
         }
+        Answer::PartKey(key) => {
+            w.u8(11);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the token's answer to its daemon"
+            )]
+            w.fixed(key.expose());
+        }
     })
 }
 
@@ -152,6 +166,15 @@ pub fn parse_answer(body: &[u8]) -> Result<Answer, WireError> {
             digest: *r.fixed()?,
             revoked: read_revoked(&mut r)?,
         }),
+        11 => {
+            let mut key = Secret::<[u8; 32]>::zeroed();
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "copied once, into a box that is wiped"
+            )]
+            key.expose_mut().copy_from_slice(r.fixed::<32>()?);
+            Answer::PartKey(Arc::new(key))
+        }
         _ => return Err(WireError::Verb),
     };
     r.end()?;

@@ -2,8 +2,9 @@
 //!
 //! A frame is `u32 length ‖ u64 request id ‖ u8 verb ‖ fields`, at most 64 KiB, big-endian, canonical: every value has one
 //! encoding and trailing bytes are an error. Requests are pipelined; answers carry the id and may be matched in any order.
-//! Both sides parse without panics and without allocating by a number that the other chose. Shares, keys and PINs have no
-//! field here: what travels is ciphertext, public keys, MACs and names.
+//! Both sides parse without panics and without allocating by a number that the other chose. Shares, provider keys and PINs
+//! have no field here: what travels is ciphertext, public keys, MACs and names, and the one value under which a part of the
+//! store's own key rests.
 
 mod answer;
 mod codec;
@@ -13,7 +14,7 @@ pub use answer::{Answer, Hello, Ingested, State, parse_answer, write_answer};
 pub use request::{Ingest, Request, Revoked, ShareRow, parse_request, write_request};
 
 /// The protocol's version, exchanged in `Hello`.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Longest frame, without its length field. The largest message is a state with its revoked set; a header is below 8 KiB.
 pub const FRAME_MAX: usize = 64 * 1024;

@@ -115,6 +115,11 @@ pub enum Request<'a> {
         /// Chosen at random by whoever wants the proof.
         challenge: &'a [u8; 32],
     },
+    /// The key under which this custodian's part of the store's key rests. The token process adds the purpose; callers cannot.
+    StorePart {
+        /// Drawn at random for this part.
+        salt: &'a [u8; 32],
+    },
     /// A real generate, wrap, unwrap and MAC on the token.
     SelfTest,
     /// Remove the PIN latch and forgive poisoned inputs, then try again.
@@ -190,6 +195,10 @@ pub fn write_request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) -> Resul
             w.u8(18);
             w.fixed(*challenge);
         }
+        Request::StorePart { salt } => {
+            w.u8(21);
+            w.fixed(*salt);
+        }
     })
 }
 
@@ -246,6 +255,7 @@ pub fn parse_request(body: &[u8]) -> Result<Request<'_>, WireError> {
         18 => Request::ProvePossession {
             challenge: r.fixed()?,
         },
+        21 => Request::StorePart { salt: r.fixed()? },
         _ => return Err(WireError::Verb),
     };
     r.end()?;

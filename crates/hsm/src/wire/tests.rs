@@ -60,7 +60,7 @@ proptest! {
             Request::Check { row }, Request::Answer { row, challenge: &hash }, Request::MacRecord { bytes: &header },
             Request::VerifyRecord { bytes: &header, mac: &hash }, Request::ReadState,
             Request::WriteState { revision: 9, digest: &hash, revoked: set.clone() }, Request::SignStatement { bytes: &header },
-            Request::ProvePossession { challenge: &hash }, Request::SelfTest, Request::Unlatch, Request::Shutdown,
+            Request::ProvePossession { challenge: &hash }, Request::StorePart { salt: &hash }, Request::SelfTest, Request::Unlatch, Request::Shutdown,
         ] {
             round_trip(&request);
         }
@@ -74,6 +74,7 @@ proptest! {
             Answer::Descriptor(bytes.clone()), Answer::Ingested(Ingested { identity: bytes.clone(), wrapped: bytes.clone(), mac: [1; 32] }),
             Answer::Delivered(bytes.clone()), Answer::Digest([3; 32]), Answer::Signature([4; 64]),
             Answer::State(State { revision: 5, digest: [6; 32], revoked: set.clone() }),
+            Answer::PartKey(std::sync::Arc::new(secret::Secret::new(Box::new([7; 32])))),
         ] {
             round_trip_answer(&answer);
         }
