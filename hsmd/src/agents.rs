@@ -1,6 +1,6 @@
 //! Agents that are connected or hold leases: their sessions, what they hold, what they have acknowledged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ const SESSIONS_MAX: usize = 1024;
 pub const IDLE: Duration = Duration::from_secs(300);
 /// Longest life of any lease, grace included: what [`crate::leases`] grants at most.
 pub const LEASE_MAX: Duration = Duration::from_secs(25 * 3600);
+/// Acknowledgements whose time is kept: changes do not follow each other faster than they are heard.
+const ACKNOWLEDGEMENTS: usize = 16;
 /// How long an agent may take to carry out a command.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,8 @@ struct Session {
     leases: HashMap<(String, u32), Held>,
     in_use: Vec<(String, u32)>,
     acknowledged: u64,
+    /// When it acknowledged which revision, by boot time: the last few.
+    acknowledgements: VecDeque<(u64, Duration)>,
     /// The open Watch stream, by its number, so that an old stream's end does not close a newer one.
     stream: Option<(u64, mpsc::Sender<Command>)>,
 }
@@ -97,6 +101,8 @@ pub struct Reach {
     pub acknowledged: u32,
     /// Of those that have not: without a stream now.
     pub not_connected: u32,
+    /// From the moment when it was durable to the last of these acknowledgements.
+    pub slowest: Duration,
     /// Boot time at which the last affected lease ends; `None` when none is left.
     pub ends: Option<Duration>,
     /// Boot time until which leases from before this daemon's start may live; `None` when that is over.
@@ -249,6 +255,7 @@ impl Agents {
             leases,
             in_use: Vec::new(),
             acknowledged: 0,
+            acknowledgements: VecDeque::new(),
             stream: None,
             seed: seed.clone(),
         };
@@ -327,7 +334,13 @@ impl Agents {
     /// The agent has acted on everything up to `revision` and holds exactly `in_use` now.
     pub fn acknowledge(&self, id: &[u8; 16], revision: u64, in_use: Vec<(String, u32)>) {
         if let Some(session) = self.lock().sessions.get_mut(id) {
-            session.acknowledged = session.acknowledged.max(revision);
+            if revision > session.acknowledged {
+                session.acknowledged = revision;
+                session.acknowledgements.truncate(ACKNOWLEDGEMENTS - 1);
+                session
+                    .acknowledgements
+                    .push_front((revision, clock::since_boot()));
+            }
             session.last_seen = clock::since_boot();
             // Leases stay noted to their end: one may have been granted while this acknowledgement was on its way.
             session.in_use = in_use;
@@ -445,6 +458,7 @@ impl Agents {
             let let_go = affected.until == Until::Heard || !affected.in_use_by(session);
             if session.acknowledged >= affected.revision && let_go {
                 reach.acknowledged += 1;
+                reach.slowest = reach.slowest.max(affected.took(session));
                 continue;
             }
             if session.stream.is_none() {
@@ -464,6 +478,19 @@ impl Agents {
             .unwrap_or_else(PoisonError::into_inner);
         reach.unknown = (unknown > now && !affected.versions.is_empty()).then_some(unknown);
         reach
+    }
+
+    /// How long each agent took to acknowledge the change, of those that have.
+    pub fn took(&self, affected: &Affected) -> Vec<Duration> {
+        let inner = self.lock();
+        let has = |session: &&Session| {
+            session.acknowledged >= affected.revision
+                && affected
+                    .agents
+                    .contains(&(session.caller.uid, session.instance))
+        };
+        let sessions = inner.sessions.values().filter(has);
+        sessions.map(|session| affected.took(session)).collect()
     }
 
     /// All agents, for people.
@@ -519,6 +546,18 @@ impl Affected {
     /// Whether it is about what a key may be used for.
     pub fn is_of_terms(&self) -> bool {
         self.until == Until::Heard
+    }
+
+    /// Boot time at which it was durable.
+    pub fn made_at(&self) -> Duration {
+        self.made_at
+    }
+
+    /// From there to the first acknowledgement that covers it; zero when that is too long ago to be known.
+    fn took(&self, session: &Session) -> Duration {
+        let mut oldest_first = session.acknowledgements.iter().rev();
+        let first = oldest_first.find(|(revision, _)| *revision >= self.revision);
+        first.map_or(Duration::ZERO, |(_, at)| at.saturating_sub(self.made_at))
     }
 
     /// When the session's last affected lease ends, if one lives.

@@ -1,7 +1,7 @@
 //! How far a change has reached the agents, told to the operator as it happens.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::v1::ChangeProgress;
 use tokio::sync::mpsc;
@@ -25,32 +25,27 @@ pub fn follow(
     no_wait: bool,
 ) -> ReceiverStream<Result<ChangeProgress, Status>> {
     let (to, stream) = mpsc::channel(8);
-    let started = Instant::now();
     tokio::spawn(async move {
         let mut ticks = daemon.agents.ticks();
-        let (mut told, mut counted) = (None, 0);
+        let mut told = None;
         let mut to = Some(to);
         loop {
             ticks.borrow_and_update();
             let reach = daemon.agents.reach(&done.affected);
-            for _ in counted..reach.acknowledged {
-                daemon
-                    .metrics
-                    .acknowledged
-                    .observe(started.elapsed().as_secs_f64());
-            }
-            counted = counted.max(reach.acknowledged);
             let finished = no_wait || reach.complete();
             if let Some(listener) = &to
                 && (told != Some(reach) || finished)
             {
-                let message = describe(&daemon, &done, reach, started, finished);
+                let message = describe(&daemon, &done, reach, finished);
                 if listener.send(Ok(message)).await.is_err() || finished {
                     to = None;
                 }
                 told = Some(reach);
             }
             if reach.complete() {
+                for took in daemon.agents.took(&done.affected) {
+                    daemon.metrics.acknowledged.observe(took.as_secs_f64());
+                }
                 return;
             }
             tokio::select! {
@@ -63,13 +58,7 @@ pub fn follow(
     ReceiverStream::new(stream)
 }
 
-fn describe(
-    daemon: &Daemon,
-    done: &Done,
-    reach: Reach,
-    started: Instant,
-    finished: bool,
-) -> ChangeProgress {
+fn describe(daemon: &Daemon, done: &Done, reach: Reach, finished: bool) -> ChangeProgress {
     let mut notes = Vec::new();
     if reach.unknown.is_some() {
         notes.push("this daemon was restarted: leases from before may live until then".to_owned());
@@ -88,9 +77,14 @@ fn describe(
         acknowledged: reach.acknowledged,
         not_connected: reach.not_connected,
         leases_end_ms,
-        elapsed_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        elapsed_us: micros(clock::since_boot().saturating_sub(done.affected.made_at())),
+        slowest_us: micros(reach.slowest),
         done: finished,
         missing_custodians: done.missing.clone(),
         note: notes.join("; "),
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -157,7 +157,10 @@ fn reach(progress: &ChangeProgress) -> String {
         "acknowledged {} of {} in {}",
         progress.acknowledged,
         progress.agents,
-        elapsed(progress.elapsed_us)
+        elapsed(match progress.slowest_us {
+            0 => progress.elapsed_us,
+            slowest => slowest,
+        })
     );
     let end = match clock(progress.leases_end_ms) {
         Some(end) => format!("their leases end by {end}"),
@@ -200,7 +203,7 @@ fn progress_json(verb: &str, progress: &ChangeProgress) -> Value {
         "action": verb, "key": progress.key.as_ref().map(summary_json), "revision": progress.revision,
         "agents": progress.agents, "acknowledged": progress.acknowledged,
         "not_connected": progress.not_connected, "leases_end_ms": progress.leases_end_ms,
-        "elapsed_us": progress.elapsed_us, "done": progress.done,
+        "elapsed_us": progress.elapsed_us, "slowest_us": progress.slowest_us, "done": progress.done,
         "missing_custodians": progress.missing_custodians, "note": progress.note,
     })
 }
