@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::SystemRandom;
+use crate::{Fingerprint, SystemRandom};
 
 fn key(byte: u8) -> Secret<[u8; 32]> {
     Secret::new(Box::new([byte; 32]))
