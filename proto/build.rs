@@ -2,12 +2,13 @@
 
 use std::error::Error;
 
-/// Messages whose fields hold ciphertext of shares or sealed keys: they get no `Debug`, so that no log line, no
+/// Messages whose fields hold ciphertext of shares or sealed keys, or a bearer token: they get no `Debug`, so that no log line, no
 /// `tonic::Request` and no test failure prints them.
 const UNPRINTABLE: &[&str] = &[
     "tacit.v1.AddKeyRequest",
     "tacit.v1.Delivery",
     "tacit.v1.LeaseResponse",
+    "tacit.v1.OpenSessionRequest",
     "tacit.v1.RotateKeyRequest",
     "tacit.v1.VerifyKeyResponse",
 ];

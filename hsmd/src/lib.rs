@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agents;
+pub mod attestation;
 pub mod audit;
 mod believe;
 pub mod clock;

@@ -1,11 +1,11 @@
 //! `hsmd`: arguments, hardening, logs, configuration, then [`hsmd::run`].
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hsmd::config::Config;
+use hsmd::config::{Config, ConfigError};
 use hsmd::run::NoTrustFile;
 use lifecycle::{logs, signals};
 
@@ -81,6 +81,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// What would start and should not be run: only `--check` refuses it, the daemon warns.
+fn refuse_shared_uids(config: &Config, path: &Path) -> anyhow::Result<()> {
+    let reasons: Vec<String> = config
+        .shared_uids()
+        .into_iter()
+        .map(|uid| format!("a rule is for uid {uid}, which apps may run as, too: give tacit-agent a user of its own, or set [attest] danger_shared_uid = true for development"))
+        .collect();
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError {
+        path: path.to_owned(),
+        reasons,
+    }
+    .into())
+}
+
 async fn start(args: Args) -> anyhow::Result<()> {
     let signals = signals::Signals::register()?;
     logs::init(
@@ -94,7 +111,7 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     match args.command {
         Some(Command::Init) => hsmd::init::run(&config, &mut std::io::stdout()).await,
-        None if args.check => Ok(()),
+        None if args.check => refuse_shared_uids(&config, &args.config),
         None => hsmd::run::run(config, &args.config, args.announce.as_deref(), signals).await,
     }
 }

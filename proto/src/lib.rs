@@ -40,6 +40,7 @@ prints_name_only!(
     AddKeyRequest,
     Delivery,
     LeaseResponse,
+    OpenSessionRequest,
     RotateKeyRequest,
     VerifyKeyResponse
 );

@@ -9,16 +9,18 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// Package → the rooms it may use. A room that is missing here fails the test, so a new one has to
 /// say where it stands. The arrows are those of the design; what is absent is what matters: the agent
 /// and the command never reach a token, the pure rooms know nothing of each other.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("secret", &[]),
     ("lifecycle", &[]),
     ("providers", &[]),
     ("proto", &[]),
     ("custody", &["secret"]),
-    ("hsm", &["secret", "custody"]),
+    ("attest", &["custody"]),
+    ("hsm", &["attest", "secret", "custody"]),
     (
         "hsmd",
         &[
+            "attest",
             "hsm",
             "custody",
             "secret",
@@ -39,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     (
         "tests",
         &[
+            "attest",
             "secret",
             "lifecycle",
             "providers",
@@ -55,9 +58,14 @@ const ARROWS: [(&str, &[&str]); 12] = [
 ];
 
 /// Third-party crates that only one room may name, with the reason.
-const RESERVED: [(&str, &[&str], &str); 3] = [
+const RESERVED: [(&str, &[&str], &str); 4] = [
     ("cryptoki", &["hsm"], "PKCS#11 stays behind one trait"),
     ("rusqlite", &["hsmd"], "one durable truth, one writer"),
+    (
+        "jsonwebtoken",
+        &["attest"],
+        "tokens are judged in one place, by one set of rules",
+    ),
     (
         "rcgen",
         &["tests", "agent"],

@@ -31,6 +31,7 @@ pub mod session;
 pub mod share;
 pub mod statement;
 pub mod trust;
+pub mod witness;
 
 pub use codec::{FormatError, sha256};
 pub use descriptor::{Descriptor, Fingerprint, Kdf, OaepHash, Profile, SignedDescriptor};

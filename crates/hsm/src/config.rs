@@ -38,6 +38,8 @@ pub struct TokenConfig {
     pub call_timeout: Duration,
     /// Where the child keeps the PIN latch and the list of poisoned inputs. One directory per custodian, created 0700.
     pub state_dir: PathBuf,
+    /// The gate file of the child: whom it opens sessions for. A service of its own has its own.
+    pub attest: Option<PathBuf>,
     /// The `tacit-token` binary; `None` takes the sibling of the current executable.
     pub program: Option<PathBuf>,
 }
@@ -63,6 +65,7 @@ impl TokenConfig {
             token_uid: None,
             call_timeout: CALL_TIMEOUT,
             state_dir: state_dir.into(),
+            attest: None,
             program: None,
         }
     }
