@@ -98,6 +98,9 @@ def main() -> None:
     add("backup", acceptance, b"TCRS\x01" + prefixed(acceptance) + bytes(96))
     add("names", b"openai-prod", b"https://api.openai.com", b"https://[::1]:8443/", b"http://127.0.0.1:9000", b"*", b"ab" * 32)
     add("combine", bytes(range(256)), bytes(64))
+    for layout in sorted(pathlib.Path(__file__).parent.glob("../crates/attest/tests/cgroups/*.txt")):
+        text = "".join(f"{line}\n" for line in layout.read_text().splitlines() if not line.startswith("#"))
+        add("cgroup", text.encode())
     add("hsm_wire", frame(1, 1, (1).to_bytes(4, "big")), *(frame(7, verb, bytes(64)) for verb in range(1, 22)))
     add(
         "agent_head",

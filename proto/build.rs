@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
-/// Messages whose fields hold ciphertext of shares, sealed keys or the store: they get no `Debug`, so that no log line, no
+/// Messages whose fields hold ciphertext of shares, sealed keys or the store, or a bearer token: they get no `Debug`, so that no log line, no
 /// `tonic::Request` and no test failure prints them.
 const UNPRINTABLE: &[&str] = &[
     "tacit.v1.AddKeyRequest",
     "tacit.v1.BackupChunk",
     "tacit.v1.Delivery",
     "tacit.v1.LeaseResponse",
+    "tacit.v1.OpenSessionRequest",
     "tacit.v1.RotateKeyRequest",
     "tacit.v1.VerifyKeyResponse",
 ];

@@ -50,6 +50,8 @@ pub struct Config {
     pub hsmd: Vec<PathBuf>,
     /// A user, besides root and our own, that a daemon may run as.
     pub hsmd_uid: Option<u32>,
+    /// The pod's service account token, which daemons may ask for; read anew for each session.
+    pub token_file: Option<PathBuf>,
     /// The trust file.
     pub custodians: PathBuf,
     /// Host names by which apps may call us, besides addresses and `localhost`.
@@ -137,6 +139,18 @@ impl Config {
             .text("custodians")
             .unwrap_or_else(|| CUSTODIANS.to_owned())
             .into();
+        let token_file = match fields.table("attest") {
+            Some(table) => {
+                let mut attest = fields.inner("attest", table);
+                let path = attest.text("token_file").map(PathBuf::from);
+                if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+                    attest.refuse("token_file", "must be an absolute path");
+                }
+                attest.finish();
+                path
+            }
+            None => None,
+        };
         let hosts: Vec<String> = fields
             .texts("hosts")
             .unwrap_or_default()
@@ -204,6 +218,7 @@ impl Config {
             admin_listen: admin_listen?,
             hsmd,
             hsmd_uid,
+            token_file,
             custodians,
             hosts,
             lease: lease?,

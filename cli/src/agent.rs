@@ -89,6 +89,7 @@ fn render_list(agents: &[AgentStatus], now: i64) -> String {
         "CONNECTED",
         "REVISION",
         "KEYS IN USE",
+        "ATTESTED BY",
         "SCOPE",
     ];
     let row = |one: &AgentStatus| {
@@ -105,6 +106,7 @@ fn render_list(agents: &[AgentStatus], now: i64) -> String {
             },
             one.acknowledged_revision.to_string(),
             in_use(one),
+            list(&one.attestors),
             format!("{} / {}", list(&one.environments), list(&one.teams)),
         ]
     };
@@ -131,6 +133,9 @@ fn render_one(one: &AgentStatus) -> String {
         ),
         ("keys in use", in_use(one)),
         ("keys configured", list(&one.key_ids)),
+        ("attested", one.attested.clone()),
+        ("by", list(&one.attestors)),
+        ("rules", list(&one.rules)),
         ("environments", list(&one.environments)),
         ("teams", list(&one.teams)),
     ])
@@ -147,6 +152,7 @@ fn to_json(one: &AgentStatus) -> Value {
         "pid": one.pid, "connected": one.connected, "connected_at": one.connected_at,
         "acknowledged_revision": one.acknowledged_revision, "in_use": in_use,
         "environments": one.environments, "teams": one.teams, "key_ids": one.key_ids,
+        "attested": one.attested, "attestors": one.attestors, "rules": one.rules, "labels": one.labels,
     })
 }
 

@@ -1,9 +1,10 @@
 //! Agents that are connected or hold leases: their sessions, what they hold, what they have acknowledged.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use attest::{Facts, ProcessId};
 use proto::v1::Command;
 use proto::v1::command::Kind as CommandKind;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -271,7 +272,7 @@ impl Agents {
             .unwrap_or_else(PoisonError::into_inner) = clock::since_boot() + lasts;
     }
 
-    /// The session's seed, if it belongs to that user.
+    /// The session's seed, if it belongs to that process.
     ///
     /// # Errors
     /// [`Code::SessionUnknown`], also for another user's session.
@@ -280,6 +281,14 @@ impl Agents {
         let session = own(&mut inner, id, caller)?;
         session.last_seen = clock::since_boot();
         Ok(session.seed.clone())
+    }
+
+    /// What was proven of that process when it opened a session, if it has one.
+    pub fn facts_of(&self, process: ProcessId) -> Option<Arc<Facts>> {
+        let inner = self.lock();
+        let mut sessions = inner.sessions.values();
+        let own = sessions.find(|session| session.caller.process == Some(process))?;
+        Some(Arc::clone(&own.caller.facts))
     }
 
     /// Notes a lease that is about to be answered.
@@ -585,10 +594,9 @@ fn own<'a>(
     id: &[u8; 16],
     caller: &Caller,
 ) -> Result<&'a mut Session, Refusal> {
-    let session = inner
-        .sessions
-        .get_mut(id)
-        .filter(|session| session.caller.uid == caller.uid);
+    let session = inner.sessions.get_mut(id).filter(|session| {
+        session.caller.uid == caller.uid && session.caller.process == caller.process
+    });
     session.ok_or_else(|| Refusal::new(Code::SessionUnknown, "this daemon does not know the session (it was restarted, or the session was idle): open a new one"))
 }
 

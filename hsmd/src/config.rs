@@ -5,12 +5,15 @@ mod hardening;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use attest::policy::Rule;
 use custody::CustodianId;
 use hsm::TokenConfig;
 use serde::Deserialize;
 
+use crate::attestation::config::{AttestConfig, Rules};
 use crate::terms;
 
 pub use hardening::{Hardening, Require};
@@ -60,6 +63,12 @@ pub struct Config {
     /// What the process gives up before it serves.
     #[serde(default)]
     pub hardening: Hardening,
+    /// What must be proven of callers.
+    #[serde(default)]
+    pub attest: AttestConfig,
+    /// The same, checked, with the policy that it names.
+    #[serde(skip)]
+    pub rules: Arc<Rules>,
     /// The tokens.
     #[serde(default, rename = "custodian")]
     pub custodians: Vec<CustodianConfig>,
@@ -208,9 +217,13 @@ impl Config {
         };
         let text = std::fs::read_to_string(path)
             .map_err(|error| refuse(vec![format!("cannot be read: {error}")]))?;
-        let config: Self =
+        let mut config: Self =
             toml::from_str(&text).map_err(|error| refuse(vec![without_value(&error, &text)]))?;
-        let reasons = config.check();
+        let mut reasons = config.check();
+        match config.attest.load() {
+            Ok(rules) => config.rules = Arc::new(rules),
+            Err(more) => reasons.extend(more),
+        }
         if reasons.is_empty() {
             Ok(config)
         } else {
@@ -270,6 +283,34 @@ impl Config {
         reasons
     }
 
+    /// Users of rules that apps run as, too, as far as that can be known from here: root, whom everything on a host without user
+    /// namespaces may be; the daemon's own user, who could ask tokens for itself; and `nobody`, who is everybody that has no name.
+    pub fn shared_uids(&self) -> Vec<u32> {
+        const NOBODY: u32 = 65_534;
+        if self.attest.danger_shared_uid {
+            return Vec::new();
+        }
+        let own = nix::unistd::geteuid().as_raw();
+        let by_rule = self.rules.policy.rules().iter().filter_map(Rule::uid);
+        let mut uids: Vec<u32> = self
+            .callers
+            .iter()
+            .map(|rule| rule.uid)
+            .chain(by_rule)
+            .collect();
+        uids.retain(|uid| [0, own, NOBODY].contains(uid));
+        uids.sort_unstable();
+        uids.dedup();
+        uids
+    }
+
+    /// Where agents open their witness connections.
+    pub fn witness_socket(&self) -> PathBuf {
+        let mut path = self.workload_socket.clone().into_os_string();
+        path.push(custody::witness::WITNESS_SUFFIX);
+        path.into()
+    }
+
     /// The trust file that `hsmd init` writes.
     pub fn trust_file(&self) -> PathBuf {
         self.state_dir.join("custodians.json")
@@ -279,7 +320,11 @@ impl Config {
     pub fn tokens(&self) -> Vec<TokenConfig> {
         self.custodians
             .iter()
-            .map(|one| one.token(&self.state_dir))
+            .map(|one| {
+                let mut token = one.token(&self.state_dir);
+                token.attest.clone_from(&self.attest.token_gate);
+                token
+            })
             .collect()
     }
 }

@@ -11,7 +11,7 @@ use custody::record::mac_bytes;
 use custody::{Descriptor, Fingerprint, Profile, SignedDescriptor, Trust};
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use hsm::client::{ShareRow, State};
+use hsm::client::{Evidence, ShareRow, State};
 use hsm::{ErrorClass, HsmError, TokenClient};
 
 use crate::refusal::{Code, Refusal};
@@ -125,6 +125,8 @@ pub struct SessionSeed {
     pub p256: Vec<u8>,
     /// RSA key (SubjectPublicKeyInfo), if the agent has one.
     pub rsa: Option<Vec<u8>>,
+    /// What the caller showed, for token processes that judge by themselves.
+    pub evidence: Evidence,
 }
 
 impl SessionSeed {
@@ -336,7 +338,7 @@ impl Custodians {
             .iter()
             .map(|one| async move { (one, open_at(one, seed).await) })
             .collect();
-        let mut opened = Vec::new();
+        let (mut opened, mut not_attested) = (Vec::new(), None);
         // Past t, stragglers get the hedge's time and no more: a hanging token must not slow every start.
         loop {
             let enough = opened.len() >= usize::from(self.threshold);
@@ -350,14 +352,24 @@ impl Custodians {
                 Ok(Some((_, Err(error)))) if error.class == ErrorClass::BadPoint => {
                     return Err(error.into());
                 }
+                Ok(Some((one, Err(error)))) if error.class == ErrorClass::NotAttested => {
+                    tracing::warn!(custodian = %one.id, text = %error.text, "a token process does not admit the caller");
+                    not_attested = Some((one.id.clone(), error));
+                }
                 Ok(Some((_, Err(_)))) => {}
                 Ok(None) | Err(_) => break,
             }
         }
-        if opened.len() < usize::from(self.threshold) {
-            Err(self.shortage())
-        } else {
-            Ok(opened)
+        match not_attested {
+            _ if opened.len() >= usize::from(self.threshold) => Ok(opened),
+            Some((id, error)) => Err(Refusal {
+                reason: Some("token_process"),
+                ..Refusal::new(
+                    Code::NotAttested,
+                    format!("custodian {id} does not admit the caller: {}", error.text),
+                )
+            }),
+            None => Err(self.shortage()),
         }
     }
 
@@ -416,6 +428,10 @@ impl Custodians {
                         || self.shortage(),
                         |error| match error.class {
                             ErrorClass::MacMismatch => error.into(),
+                            // What it showed has expired, or its process is another: it must show it anew.
+                            ErrorClass::NotAttested => {
+                                Refusal::new(Code::SessionUnknown, error.to_string())
+                            }
                             _ => Refusal::new(Code::HsmUnavailable, error.to_string()),
                         },
                     ));
@@ -458,7 +474,9 @@ async fn open_at(one: &Custodian, seed: &SessionSeed) -> Result<Fingerprint, Hsm
             ),
         )
     })?;
-    one.client.open_session(&seed.id, key).await?;
+    one.client
+        .open_session(&seed.id, key, &seed.evidence)
+        .await?;
     Ok(signed.descriptor.fingerprint())
 }
 

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use attest::{Facts, ProcessId};
 use custody::Trust;
 use lifecycle::drain::{Trigger, Watcher};
 use lifecycle::readiness::{Condition, Readiness};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::agents::Agents;
+use crate::attestation::Attestation;
+use crate::attestation::witnesses::Witnesses;
 use crate::audit::{Audit, Category, Event};
 use crate::clock;
 use crate::config::Config;
@@ -19,6 +22,7 @@ use crate::custodians::{Custodians, Standing};
 use crate::ingest;
 use crate::ledger::{Ledger, LedgerError, Rollback, View, may_pass};
 use crate::metrics::Metrics;
+use crate::policy::Caller;
 use crate::refusal::{Code, Refusal};
 use crate::refused::Refusals;
 use crate::rekey;
@@ -44,6 +48,9 @@ enum Serving {
 pub struct Daemon {
     config: RwLock<Arc<Config>>,
     config_path: PathBuf,
+    attestation: RwLock<Arc<Attestation>>,
+    /// Witness connections that wait for their sessions.
+    pub witnesses: Arc<Witnesses>,
     store: Arc<Mutex<Vault>>,
     serving: RwLock<Serving>,
     /// All custodians.
@@ -103,6 +110,16 @@ pub struct Parts {
     pub drain: Trigger,
 }
 
+/// Says what `hsmd --check` refuses: the daemon itself starts, since an operator may be in the middle of a change.
+pub fn warn_of_shared_uids(config: &Config) {
+    for uid in config.shared_uids() {
+        tracing::warn!(
+            uid,
+            "a rule is for a user that apps may run as, too: any of them can have keys; give the agent a user of its own"
+        );
+    }
+}
+
 /// What must hold before the daemon is ready.
 #[derive(Debug)]
 pub struct Awaited {
@@ -124,7 +141,11 @@ impl Awaited {
 impl Daemon {
     /// Puts the parts together; nothing is served before [`Daemon::tend`] has verified the store.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let rules = Arc::clone(&parts.config.rules);
+        let attestation = Attestation::new(&parts.config.attest, rules, Arc::default());
         Arc::new(Self {
+            attestation: RwLock::new(Arc::new(attestation)),
+            witnesses: Arc::default(),
             config: RwLock::new(Arc::new(parts.config)),
             config_path: parts.config_path,
             store: Arc::new(Mutex::new(parts.store)),
@@ -150,6 +171,53 @@ impl Daemon {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is required of callers, and where that is found out.
+    pub fn attestation(&self) -> Arc<Attestation> {
+        let attestation = self.attestation.read();
+        Arc::clone(&attestation.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The caller of whom these facts were proven, by the rules in force now.
+    ///
+    /// # Errors
+    /// [`Code::SessionUnknown`] when more is required now than was proven then, [`Code::PermissionDenied`] when no rule matches.
+    pub fn caller(&self, facts: &Arc<Facts>, process: ProcessId) -> Result<Caller, Refusal> {
+        let config = self.config();
+        let required = &config.rules.requirements.attestors;
+        if !required.iter().all(|one| facts.attestors.contains(one)) {
+            let text =
+                "more must be proven of callers than when the session was opened: open a new one";
+            return Err(Refusal::new(Code::SessionUnknown, text));
+        }
+        let caller = Caller::attested(&config.callers, &config.rules.policy, facts, process);
+        caller.ok_or_else(|| {
+            let rules = if config.attest.policy.is_some() {
+                "no [[caller]] of hsmd.toml and no rule of its policy"
+            } else {
+                "no [[caller]] of hsmd.toml"
+            };
+            let text = format!("uid {} is in {rules}", facts.uid);
+            Refusal {
+                reason: config.attest.policy.is_some().then_some("no_rule"),
+                ..Refusal::new(Code::PermissionDenied, text)
+            }
+        })
+    }
+
+    /// The same caller, by the rules in force now.
+    ///
+    /// # Errors
+    /// As [`Daemon::caller`].
+    pub fn again(&self, caller: &Caller) -> Result<Caller, Refusal> {
+        let process = caller.process.ok_or_else(|| {
+            Refusal::new(
+                Code::Internal,
+                "a caller without a process asks for something",
+            )
+        })?;
+        self.caller(&caller.facts, process)
     }
 
     /// The trust file as it is on disk now, so that a new pin acts without a restart.
@@ -220,7 +288,17 @@ impl Daemon {
                 "state_dir, sockets, listen address, threshold, custodians and hardening change with a restart only; the rest is in force now"
             );
         }
+        let attestation = Attestation::new(
+            &new.attest,
+            Arc::clone(&new.rules),
+            self.attestation().bearers(),
+        );
+        warn_of_shared_uids(&new);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self
+            .attestation
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(attestation);
         // Callers may have lost or won keys.
         self.views.send_modify(|_| {});
         Ok(())

@@ -36,8 +36,44 @@ pub fn plan(config: &Config, config_file: &Path, announce: Option<&Path>) -> Res
             plan.merge(needed);
         }
     }
+    attestation(&mut plan, config);
     plan.add(&config.hardening.settings().unwrap_or_default());
     Ok(plan)
+}
+
+/// The policy and the word of Kubernetes: files that are read again, and where the API server and the kubelet are asked.
+fn attestation(plan: &mut Plan, config: &Config) {
+    let (attest, kubernetes) = (&config.attest, &config.attest.kubernetes);
+    let files = [
+        &attest.policy,
+        &attest.token_gate,
+        &kubernetes.jwks_file,
+        &kubernetes.ca_file,
+        &kubernetes.api_token_file,
+        &kubernetes.pods_file,
+        &kubernetes.kubelet_ca_file,
+        &kubernetes.kubelet_token_file,
+    ];
+    for file in files.into_iter().flatten() {
+        plan.reads_file(file);
+    }
+    let urls = [
+        &kubernetes.jwks_url,
+        &kubernetes.api_server,
+        &kubernetes.kubelet_url,
+    ];
+    let ports = urls.into_iter().flatten().filter_map(|url| port(url));
+    plan.connect.extend(ports);
+}
+
+/// The port of a URL that the configuration's check has accepted.
+fn port(url: &str) -> Option<u16> {
+    let uri: http::Uri = url.parse().ok()?;
+    let usual = match uri.scheme_str() {
+        Some("http") => 80,
+        _ => 443,
+    };
+    Some(uri.port_u16().unwrap_or(usual))
 }
 
 /// `[hardening]`, with off what a child's custodian has turned off: a child cannot have more than its parent.
@@ -103,6 +139,29 @@ mod tests {
             ["/run/tacit".into(), "/var/lib/tacit".into()].into()
         );
         assert!(!plan.read.contains(Path::new("/")) && plan.capabilities.is_empty());
+    }
+
+    #[test]
+    fn a_daemon_that_asks_kubernetes_keeps_the_way_there_and_no_other() {
+        let pods = tempfile::NamedTempFile::new().unwrap();
+        let more = format!(
+            r#"{SERVICE}
+            [attest]
+            require = ["unix", "k8s-cgroup", "k8s-token"]
+            agent_images = ["sha256:{}"]
+            [attest.kubernetes]
+            issuer = "https://issuer.example"
+            audience = "tacit"
+            jwks_url = "https://api.example/openid/v1/jwks"
+            kubelet_url = "https://127.0.0.1:10250/pods"
+            kubelet_token_file = "{}"
+            "#,
+            "0".repeat(64),
+            pods.path().display(),
+        );
+        let plan = plan(&config(&more), Path::new("/etc/tacit/hsmd.toml"), None).unwrap();
+        assert_eq!(plan.connect, [443, 10250].into());
+        assert!(plan.read.contains(pods.path().parent().unwrap()));
     }
 
     #[test]

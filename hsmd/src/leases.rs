@@ -130,11 +130,7 @@ fn still_in_force(
 ) -> Result<(u64, Terms), Refusal> {
     let (view, config) = (daemon.ledger()?.view(), daemon.config());
     let key = view.keys.0.get(&request.key_id);
-    let no_rule = || {
-        let text = format!("uid {} is in no [[caller]] of hsmd.toml", caller.uid);
-        Refusal::new(Code::PermissionDenied, text)
-    };
-    let caller = Caller::from_rules(&config.callers, caller.uid, caller.pid).ok_or_else(no_rule)?;
+    let caller = daemon.again(caller)?;
     let grant = policy::decide(
         &caller,
         key,

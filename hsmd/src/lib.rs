@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agents;
+pub mod attestation;
 pub mod audit;
 pub mod backup;
 mod believe;

@@ -1,11 +1,11 @@
 //! `hsmd`: arguments, hardening, logs, configuration, then [`hsmd::run`].
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hsmd::config::Config;
+use hsmd::config::{Config, ConfigError};
 use hsmd::run::NoTrustFile;
 use lifecycle::{logs, signals};
 
@@ -77,6 +77,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// What would start and should not be run: only `--check` refuses it, the daemon warns.
+fn refuse_shared_uids(config: &Config, path: &Path) -> anyhow::Result<()> {
+    let reasons: Vec<String> = config
+        .shared_uids()
+        .into_iter()
+        .map(|uid| format!("a rule is for uid {uid}, which apps may run as, too: give tacit-agent a user of its own, or set [attest] danger_shared_uid = true for development"))
+        .collect();
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(ConfigError {
+        path: path.to_owned(),
+        reasons,
+    }
+    .into())
+}
+
 /// Everything that must come before the second thread: what is given up then is given up by all of them.
 fn start(args: Args) -> anyhow::Result<()> {
     secret::process::forbid_dumps()?;
@@ -106,7 +123,7 @@ fn start(args: Args) -> anyhow::Result<()> {
             (Some(Command::Restore(options)), _) => {
                 hsmd::restore::run(&config, &options, &mut std::io::stdout()).await
             }
-            (None, None) => Ok(()),
+            (None, None) => refuse_shared_uids(&config, &args.config),
             (None, Some(report)) => {
                 let start = hsmd::run::Start {
                     config_path: &args.config,

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// Calls refused, by code.
     pub refused: IntCounterVec,
+    /// Callers that wanted a session, by outcome: `ok`, or the name of the refusal.
+    pub attestations: IntCounterVec,
     /// Times that a provider refused one of our credentials.
     pub credentials_rejected: IntCounterVec,
     /// Times that an answer repeated one of our credentials.
@@ -102,6 +104,13 @@ impl Metrics {
                 opts("refused_total", "Calls refused, by code"),
                 &["code"],
             )?,
+            attestations: IntCounterVec::new(
+                opts(
+                    "attestations_total",
+                    "Callers that wanted a session, by outcome; each refusal's name is explained in docs/attestation.md",
+                ),
+                &["outcome"],
+            )?,
             credentials_rejected: IntCounterVec::new(
                 opts(
                     "credentials_rejected_total",
@@ -142,6 +151,7 @@ impl Metrics {
             Box::new(metrics.agents.clone()),
             Box::new(metrics.connections_refused.clone()),
             Box::new(metrics.refused.clone()),
+            Box::new(metrics.attestations.clone()),
             Box::new(metrics.credentials_rejected.clone()),
             Box::new(metrics.echo_blocked.clone()),
             Box::new(metrics.tokens.clone()),

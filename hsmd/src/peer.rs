@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use attest::{OldKernel, Refused};
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
@@ -16,12 +18,15 @@ use tonic::transport::server::Connected;
 const CONNECTIONS_PER_UID_MAX: usize = 128;
 
 /// Who is at the other end, by SO_PEERCRED at the time of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// Effective user id.
     pub uid: u32,
     /// Process id; 0 when it lives in a PID namespace that we cannot see.
     pub pid: u32,
+    /// The process, held by its pidfd, where callers are attested; why not, if the kernel could not say. A connection that is refused for
+    /// that is kept, so that its first call hears the reason and the audit log has it.
+    pub process: Option<Result<Arc<attest::Peer>, Refused>>,
 }
 
 /// Counts open connections by user.
@@ -73,7 +78,7 @@ impl Connected for PeerStream {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 
@@ -112,6 +117,8 @@ pub struct Incoming {
     listener: UnixListener,
     quota: Quota,
     refused: prometheus::IntCounter,
+    /// What an old kernel means, where callers are attested.
+    attested: Option<OldKernel>,
 }
 
 impl Incoming {
@@ -121,7 +128,15 @@ impl Incoming {
             listener,
             quota: Quota::default(),
             refused,
+            attested: None,
         }
+    }
+
+    /// The same, with each peer's process held from the moment of `accept`.
+    #[must_use]
+    pub fn attested(mut self, old_kernel: OldKernel) -> Self {
+        self.attested = Some(old_kernel);
+        self
     }
 }
 
@@ -145,6 +160,9 @@ impl Stream for Incoming {
                     .pid()
                     .and_then(|pid| u32::try_from(pid).ok())
                     .unwrap_or(0),
+                process: this
+                    .attested
+                    .map(|old_kernel| attest::Peer::take(stream.as_fd(), old_kernel).map(Arc::new)),
             };
             match this.quota.take(peer.uid) {
                 Some(held) => {

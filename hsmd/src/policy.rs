@@ -1,5 +1,10 @@
 //! Who may use which key: pure decisions, no clock, no store, no socket.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use attest::policy::Rule;
+use attest::{Facts, Policy, ProcessId};
 use custody::{Origin, Upstream};
 
 use crate::config::{CallerRule, Defaults};
@@ -16,6 +21,14 @@ pub struct Caller {
     pub pid: u32,
     /// The rules that name it. They stay apart: environments of one and teams of another grant nothing together.
     pub rules: Vec<CallerRule>,
+    /// What was proven of it.
+    pub facts: Arc<Facts>,
+    /// The process, which no other is ever equal to; absent where callers are made up, for questions about rules.
+    pub process: Option<ProcessId>,
+    /// Names of the policy's rules that match, for people.
+    pub matched: Vec<String>,
+    /// What those rules call it.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Caller {
@@ -26,7 +39,43 @@ impl Caller {
             .filter(|rule| rule.uid == uid)
             .cloned()
             .collect();
-        (!rules.is_empty()).then_some(Self { uid, pid, rules })
+        (!rules.is_empty()).then(|| Self {
+            uid,
+            pid,
+            rules,
+            facts: Arc::new(Facts::of_user(uid, 0, pid)),
+            process: None,
+            matched: Vec::new(),
+            labels: BTreeMap::new(),
+        })
+    }
+
+    /// The caller of whom these facts were proven, or `None` when no rule names it, neither of hsmd.toml nor of the policy.
+    pub fn attested(
+        callers: &[CallerRule],
+        policy: &Policy,
+        facts: &Arc<Facts>,
+        process: ProcessId,
+    ) -> Option<Self> {
+        let mut caller = Self {
+            uid: facts.uid,
+            pid: facts.pid,
+            rules: callers
+                .iter()
+                .filter(|rule| rule.uid == facts.uid)
+                .cloned()
+                .collect(),
+            facts: Arc::clone(facts),
+            process: Some(process),
+            matched: Vec::new(),
+            labels: BTreeMap::new(),
+        };
+        for rule in policy.matching(facts) {
+            caller.rules.push(granted(rule, facts.uid));
+            caller.matched.push(rule.name.clone());
+            caller.labels.extend(rule.labels.clone());
+        }
+        (!caller.rules.is_empty()).then_some(caller)
     }
 
     /// Environments of all its rules, for people.
@@ -41,7 +90,16 @@ impl Caller {
 
     /// As audit names it.
     pub fn actor(&self) -> String {
-        format!("uid:{} pid:{}", self.uid, self.pid)
+        self.facts.to_string()
+    }
+}
+
+/// What a rule of the policy grants, in the form of `[[caller]]`.
+fn granted(rule: &Rule, uid: u32) -> CallerRule {
+    CallerRule {
+        uid,
+        environments: rule.environments.clone(),
+        teams: rule.teams.clone(),
     }
 }
 
@@ -177,14 +235,19 @@ pub fn decide<'a>(
 }
 
 /// Who can use a key now, in words, for `key add` and `key show`.
-pub fn usable_by(body: &KeyBody, rules: &[CallerRule], defaults: &Defaults) -> Vec<String> {
+pub fn usable_by(
+    body: &KeyBody,
+    rules: &[CallerRule],
+    policy: &Policy,
+    defaults: &Defaults,
+) -> Vec<String> {
     let mut uids: Vec<u32> = rules.iter().map(|rule| rule.uid).collect();
     uids.sort_unstable();
     uids.dedup();
     let callers = uids
         .into_iter()
         .filter_map(|uid| Caller::from_rules(rules, uid, 0));
-    let lines: Vec<String> = callers
+    let mut lines: Vec<String> = callers
         .filter(|caller| may_use(caller, body, defaults))
         .map(|caller| {
             format!(
@@ -195,6 +258,18 @@ pub fn usable_by(body: &KeyBody, rules: &[CallerRule], defaults: &Defaults) -> V
             )
         })
         .collect();
+    for rule in policy.rules() {
+        let alone = Caller::from_rules(&[granted(rule, 0)], 0, 0);
+        if alone.is_some_and(|caller| may_use(&caller, body, defaults)) {
+            lines.push(format!(
+                "agents with {} ({}; teams {}; rule {})",
+                rule.conditions(),
+                rule.environments.join(", "),
+                rule.teams.join(", "),
+                rule.name
+            ));
+        }
+    }
     if !lines.is_empty() {
         return with_models(lines, &body.terms.in_force(defaults));
     }
@@ -207,7 +282,7 @@ pub fn usable_by(body: &KeyBody, rules: &[CallerRule], defaults: &Defaults) -> V
         "the key has no teams: add it with --team, or set [defaults] teams in hsmd.toml".to_owned()
     } else {
         format!(
-            "no [[caller]] in hsmd.toml has environment {} and team {}",
+            "no [[caller]] in hsmd.toml and no rule of its policy has environment {} and team {}",
             environments.join(" or "),
             teams.join(" or ")
         )

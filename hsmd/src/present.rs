@@ -163,6 +163,16 @@ pub fn agents(daemon: &Daemon) -> Vec<AgentStatus> {
         environments: one.caller.environments(),
         teams: one.caller.teams(),
         key_ids: one.key_ids,
+        attested: one.caller.facts.to_string(),
+        attestors: one
+            .caller
+            .facts
+            .attestors
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        rules: one.caller.matched,
+        labels: one.caller.labels.into_iter().collect(),
     };
     daemon.agents.list().into_iter().map(agent).collect()
 }
@@ -201,6 +211,7 @@ pub fn status(daemon: &Daemon) -> StatusResponse {
         default_permissions: config.defaults.permissions.clone(),
         default_models: config.defaults.models.clone(),
         hardening: daemon.hardening.findings.iter().map(measure).collect(),
+        shared_uids: config.shared_uids(),
     }
 }
 

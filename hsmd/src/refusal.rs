@@ -23,6 +23,8 @@ pub enum Code {
     HsmUnavailable,
     /// The key or version was revoked.
     KeyRevoked,
+    /// What must be proven of the caller was not.
+    NotAttested,
     /// No such key (for this caller), custodian or agent.
     NotFound,
     /// The caller may not do this.
@@ -49,6 +51,7 @@ impl Code {
             Code::EchoBlocked => "echo_blocked",
             Code::HsmUnavailable => "hsm_unavailable",
             Code::KeyRevoked => "key_revoked",
+            Code::NotAttested => "not_attested",
             Code::NotFound => "not_found",
             Code::PermissionDenied => "permission_denied",
             Code::RateLimited => "rate_limited",
@@ -66,6 +69,8 @@ pub struct Refusal {
     pub code: Code,
     /// Cause and next step.
     pub text: String,
+    /// A finer name than the code, for the audit log.
+    pub reason: Option<&'static str>,
 }
 
 impl Refusal {
@@ -74,6 +79,7 @@ impl Refusal {
         Self {
             code,
             text: text.into(),
+            reason: None,
         }
     }
 }
@@ -86,6 +92,16 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+impl From<attest::Refused> for Refusal {
+    fn from(refused: attest::Refused) -> Self {
+        let text = format!("{}: {refused}", refused.name());
+        Self {
+            reason: Some(refused.name()),
+            ..Self::new(Code::NotAttested, text)
+        }
+    }
+}
+
 impl From<HsmError> for Refusal {
     /// One custodian's failure, where it decides the whole answer.
     fn from(error: HsmError) -> Self {
@@ -95,6 +111,7 @@ impl From<HsmError> for Refusal {
                 Code::BadRequest
             }
             ErrorClass::MacMismatch | ErrorClass::StateOlder => Code::StoreRefused,
+            ErrorClass::NotAttested => Code::NotAttested,
             ErrorClass::BadRecord
             | ErrorClass::UnknownSession
             | ErrorClass::StateFull

@@ -130,7 +130,7 @@ impl Daemon {
         let kind = Kind {
             uid: asker.uid,
             action,
-            outcome: refusal.code.name(),
+            outcome: refusal.reason.unwrap_or(refusal.code.name()),
             key: key.map(str::to_owned),
         };
         let detail: String = refusal

@@ -16,7 +16,7 @@ use prometheus::Registry;
 use crate::audit::{Audit, Category, Event};
 use crate::config::{Config, StoreKind};
 use crate::custodians::Custodians;
-use crate::daemon::{Awaited, Daemon, Parts};
+use crate::daemon::{Awaited, Daemon, Parts, warn_of_shared_uids};
 use crate::metrics::Metrics;
 use crate::peer::Incoming;
 use crate::store::{Sqlite, Vault};
@@ -89,6 +89,11 @@ pub async fn run(config: Config, start: Start<'_>) -> anyhow::Result<()> {
         0o660,
         config.workload_group.as_deref(),
     )?;
+    let witness = socket::bind(
+        &config.witness_socket(),
+        0o660,
+        config.workload_group.as_deref(),
+    )?;
     let control = socket::bind(&config.admin_socket, 0o600, None)?;
     let pages = admin::bind(config.admin_listen).await?;
     for token in config.tokens() {
@@ -110,6 +115,8 @@ pub async fn run(config: Config, start: Start<'_>) -> anyhow::Result<()> {
         metrics.connections_refused.clone(),
         metrics.connections_refused.clone(),
     );
+    let old_kernel = config.rules.requirements.old_kernel;
+    warn_of_shared_uids(&config);
     let addresses = Addresses {
         workload_socket: &config.workload_socket,
         admin_socket: &config.admin_socket,
@@ -144,9 +151,10 @@ pub async fn run(config: Config, start: Start<'_>) -> anyhow::Result<()> {
         trigger.started().await;
     };
     let (for_agents, for_operators) = (trigger.watcher(), trigger.watcher());
+    let witnesses = tokio::spawn(Arc::clone(&daemon.witnesses).serve(witness.listener));
     let agents = service::serve_workload(
         Arc::clone(&daemon),
-        Incoming::new(workload.listener, workload_refused),
+        Incoming::new(workload.listener, workload_refused).attested(old_kernel),
         stop(trigger.clone()),
     );
     let operators = service::serve_admin(
@@ -166,7 +174,8 @@ pub async fn run(config: Config, start: Start<'_>) -> anyhow::Result<()> {
             _ = trigger.started() => break,
         }
     }
-    drop((workload.guard, control.guard));
+    witnesses.abort();
+    drop((workload.guard, witness.guard, control.guard));
     if let Err(late) = trigger.finish(DRAIN).await {
         tracing::warn!(%late, "some calls were cut off");
     }

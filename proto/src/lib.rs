@@ -41,6 +41,7 @@ prints_name_only!(
     BackupChunk,
     Delivery,
     LeaseResponse,
+    OpenSessionRequest,
     RotateKeyRequest,
     VerifyKeyResponse
 );

@@ -9,17 +9,19 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// Package → the rooms it may use. A room that is missing here fails the test, so a new one has to
 /// say where it stands. The arrows are those of the design; what is absent is what matters: the agent
 /// and the command never reach a token, the pure rooms know nothing of each other.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("secret", &[]),
     ("lifecycle", &[]),
     ("providers", &[]),
     ("proto", &[]),
     ("custody", &["secret"]),
     ("confine", &["secret"]),
-    ("hsm", &["secret", "custody", "confine"]),
+    ("attest", &["custody"]),
+    ("hsm", &["attest", "secret", "custody", "confine"]),
     (
         "hsmd",
         &[
+            "attest",
             "hsm",
             "confine",
             "custody",
@@ -48,6 +50,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     (
         "tests",
         &[
+            "attest",
             "secret",
             "confine",
             "lifecycle",
@@ -65,7 +68,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Third-party crates that only one room may name, with the reason.
-const RESERVED: [(&str, &[&str], &str); 6] = [
+const RESERVED: [(&str, &[&str], &str); 7] = [
     ("cryptoki", &["hsm"], "PKCS#11 stays behind one trait"),
     (
         "landlock",
@@ -83,6 +86,11 @@ const RESERVED: [(&str, &[&str], &str); 6] = [
         "what a process gives up is decided in one room",
     ),
     ("rusqlite", &["hsmd"], "one durable truth, one writer"),
+    (
+        "jsonwebtoken",
+        &["attest"],
+        "tokens are judged in one place, by one set of rules",
+    ),
     (
         "rcgen",
         &["tests", "agent"],

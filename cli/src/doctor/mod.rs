@@ -34,6 +34,7 @@ pub(crate) async fn run(paths: &Paths, output: &Output) -> Answer {
     check_sealer(&mut report, paths, trust.as_ref());
     if let Some((mut daemon, status)) = daemon {
         check_custodians(&mut report, &status);
+        check_users(&mut report, &status);
         check_clock(&mut report, &status, now());
         let agents = match unary(daemon.admin.list_agents(ListAgentsRequest {})).await {
             Ok(response) => {
@@ -208,6 +209,23 @@ fn check_clock(report: &mut Report, status: &StatusResponse, now: i64) {
         return report.warn(NAME, finding, "check time synchronisation: timedatectl");
     }
     report.ok(NAME, "agrees with the daemon's start");
+}
+
+/// A user that apps run as, too, is no identity: each of them could have the agent's keys.
+fn check_users(report: &mut Report, status: &StatusResponse) {
+    const NAME: &str = "agents' users";
+    if status.shared_uids.is_empty() {
+        return report.ok(NAME, "no rule is for a user that apps are known to run as");
+    }
+    let uids: Vec<_> = status.shared_uids.iter().map(u32::to_string).collect();
+    report.fail(
+        NAME,
+        format!(
+            "rules are for uid {}, which apps may run as, too",
+            uids.join(", ")
+        ),
+        "run tacit-agent as a user of its own and name that in [[caller]] or the policy",
+    );
 }
 
 fn check_agents(report: &mut Report, agents: &[AgentStatus], daemon_version: &str) {

@@ -34,6 +34,7 @@ pub mod statement;
 pub mod stored;
 pub mod storekey;
 pub mod trust;
+pub mod witness;
 
 pub use codec::{FormatError, Sha256, sha256};
 pub use descriptor::{Descriptor, Fingerprint, Kdf, OaepHash, Profile, SignedDescriptor};

@@ -7,6 +7,7 @@
 //! After a restart of the token process its sessions are gone: `deliver` then says [`ErrorClass::UnknownSession`], and the
 //! daemon opens the session again with the agent's public key that it kept.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,14 +20,31 @@ use crate::error::{ErrorClass, HsmError, Result};
 pub use crate::revoked::RevokedSet;
 use crate::snapshot::{Counters, Health, Snapshot, Verb};
 use crate::supervisor::{self, Job};
-use crate::wire::{Answer, Request, write_request};
+use crate::wire::{Answer, Presented, Request, write_request};
 pub use crate::wire::{Hello, Ingest, Ingested, Revoked, ShareRow, State};
+use zeroize::Zeroizing;
 
 /// Requests that may wait for the supervisor's task. Past this the token is overloaded and waiting would only add latency.
 const QUEUE_MAX: usize = 1024;
 
 /// `init` may generate several RSA keys, each of which takes seconds on a real token.
 pub(crate) const INIT_FACTOR: u32 = 24;
+
+/// What a caller showed when its session was opened, to be shown to token processes.
+#[derive(Clone, Default)]
+pub struct Evidence {
+    /// Its service account token; empty when it sent none.
+    pub token: Zeroizing<Vec<u8>>,
+    /// Its witness connection.
+    pub witness: Option<Arc<OwnedFd>>,
+}
+
+impl std::fmt::Debug for Evidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (token, witness) = (!self.token.is_empty(), self.witness.is_some());
+        write!(f, "Evidence {{ token: {token}, witness: {witness} }}")
+    }
+}
 
 /// What handles and the supervisor's task share.
 pub(crate) struct Shared {
@@ -133,9 +151,26 @@ impl TokenClient {
     ///
     /// # Errors
     /// [`ErrorClass::BadPoint`] for a key that is none, and as for every verb.
-    pub async fn open_session(&self, session: &[u8; 16], agent: &[u8]) -> Result<()> {
-        self.done(Verb::OpenSession, &Request::OpenSession { session, agent })
-            .await
+    /// `evidence` is what the caller showed, for a token process that judges by itself; [`ErrorClass::NotAttested`] is its no.
+    pub async fn open_session(
+        &self,
+        session: &[u8; 16],
+        agent: &[u8],
+        evidence: &Evidence,
+    ) -> Result<()> {
+        let request = Request::OpenSession {
+            session,
+            agent,
+            evidence: Presented {
+                token: &evidence.token,
+                witness: evidence.witness.is_some(),
+            },
+        };
+        let witness = evidence.witness.clone();
+        match self.call_with(Verb::OpenSession, &request, witness).await? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Forgets a session; an unknown one is no error.
@@ -332,11 +367,21 @@ impl TokenClient {
 
     /// One request and its answer, or an error when the deadline passes first.
     async fn call(&self, verb: Verb, request: &Request<'_>) -> Result<Answer> {
+        self.call_with(verb, request, None).await
+    }
+
+    /// The same, with a descriptor that goes along.
+    async fn call_with(
+        &self,
+        verb: Verb,
+        request: &Request<'_>,
+        descriptor: Option<Arc<OwnedFd>>,
+    ) -> Result<Answer> {
         let started = Instant::now();
         let counters = &self.shared.counters;
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
         let flight = InFlight(counters);
-        let result = self.exchange(request).await;
+        let result = self.exchange(request, descriptor).await;
         drop(flight);
         counters.ended(
             verb,
@@ -346,7 +391,11 @@ impl TokenClient {
         result
     }
 
-    async fn exchange(&self, request: &Request<'_>) -> Result<Answer> {
+    async fn exchange(
+        &self,
+        request: &Request<'_>,
+        descriptor: Option<Arc<OwnedFd>>,
+    ) -> Result<Answer> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut frame = Vec::with_capacity(512);
         write_request(&mut frame, id, request)
@@ -357,6 +406,7 @@ impl TokenClient {
             .try_send(Job::Call {
                 id,
                 frame,
+                descriptor,
                 slow,
                 answer,
             })

@@ -40,6 +40,8 @@ pub struct TokenConfig {
     pub state_dir: PathBuf,
     /// What the token process gives up before it loads the module.
     pub hardening: confine::Settings,
+    /// The gate file of the child: whom it opens sessions for. A service of its own has its own.
+    pub attest: Option<PathBuf>,
     /// The `tacit-token` binary; `None` takes the sibling of the current executable.
     pub program: Option<PathBuf>,
 }
@@ -66,6 +68,7 @@ impl TokenConfig {
             call_timeout: CALL_TIMEOUT,
             state_dir: state_dir.into(),
             hardening: confine::Settings::default(),
+            attest: None,
             program: None,
         }
     }

@@ -57,11 +57,13 @@ pub enum ErrorClass {
     Lost = 23,
     /// There is no token process now; the text says why.
     Down = 24,
+    /// What was shown of the caller does not satisfy the token process's own rules. The text begins with the reason's name.
+    NotAttested = 25,
 }
 
 impl ErrorClass {
     /// All classes, in wire order: for metrics that show zeros from the start.
-    pub const ALL: [ErrorClass; 24] = [
+    pub const ALL: [ErrorClass; 25] = [
         ErrorClass::BadPoint,
         ErrorClass::BadRecord,
         ErrorClass::BadRequest,
@@ -86,6 +88,7 @@ impl ErrorClass {
         ErrorClass::Timeout,
         ErrorClass::Lost,
         ErrorClass::Down,
+        ErrorClass::NotAttested,
     ];
 
     /// The name used in metrics and logs.
@@ -116,6 +119,7 @@ impl ErrorClass {
             ErrorClass::Timeout => "timeout",
             ErrorClass::Lost => "lost",
             ErrorClass::Down => "down",
+            ErrorClass::NotAttested => "not_attested",
         }
     }
 
@@ -182,6 +186,6 @@ mod tests {
             assert_eq!(ErrorClass::from_wire(class as u8), Some(class));
         }
         assert_eq!(ErrorClass::from_wire(0), None);
-        assert_eq!(ErrorClass::from_wire(25), None);
+        assert_eq!(ErrorClass::from_wire(26), None);
     }
 }

@@ -14,6 +14,7 @@ pub mod fake;
 pub mod kernel;
 mod link;
 pub mod listen;
+mod passing;
 mod peer;
 pub mod pin;
 pub mod pkcs11;

@@ -4,17 +4,19 @@
 //! and it ends by itself at EOF when this daemon dies. Its environment is what the configuration names and nothing else.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::config::TokenConfig;
 use crate::confinement;
+use crate::passing;
 use crate::peer;
 
 /// How long a child may take to end by itself after EOF before it is killed.
@@ -104,6 +106,13 @@ impl Link {
         self.stream.try_write(bytes)
     }
 
+    /// Sends bytes with a descriptor.
+    pub(crate) fn try_send(&self, bytes: &[u8], descriptor: &OwnedFd) -> io::Result<usize> {
+        self.stream.try_io(Interest::WRITABLE, || {
+            passing::send(&self.stream, bytes, descriptor.as_fd())
+        })
+    }
+
     /// Ends the child in order: EOF, a grace, then SIGKILL.
     pub(crate) async fn close(self) {
         let Link { stream, child } = self;
@@ -187,6 +196,10 @@ fn arguments(config: &TokenConfig) -> Vec<std::ffi::OsString> {
         ("--serial", &config.serial),
         ("--profile", &config.profile),
     ];
+    if let Some(gate) = &config.attest {
+        arguments.push("--attest".into());
+        arguments.push(gate.into());
+    }
     for (name, value) in optional {
         if let Some(value) = value {
             arguments.push(name.into());

@@ -3,8 +3,9 @@
 //! One thread does this and calls the module; a second one only watches the clock. On its own socket it serves a few
 //! connections by turns, each by the uid that the operator allowed.
 
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use zeroize::Zeroize;
 use crate::error::{ErrorClass, HsmError};
 use crate::exit;
 use crate::kernel::Kernel;
+use crate::passing;
 use crate::token::Hsm;
 use crate::wire::{
     Answer, FRAME_MAX, Request, WireError, parse_frame, parse_request, write_answer,
@@ -26,6 +28,8 @@ use crate::wire::{
 const BATCH_MAX: usize = 32;
 /// Connections on a token process's own socket: the daemon, its successor during an upgrade, `hsmd init`, `doctor`.
 const CONNECTIONS_MAX: usize = 8;
+/// Witness connections that a peer may send ahead of the frames that they belong to.
+const WITNESSES_MAX: usize = 64;
 /// How long nobody is let in after `accept` failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A peer that does not take its answers for this long is dropped: it would hold up the others.
@@ -123,6 +127,7 @@ struct Peer {
     input: Vec<u8>,
     filled: usize,
     out: Vec<u8>,
+    witnesses: VecDeque<OwnedFd>,
 }
 
 enum Step {
@@ -139,12 +144,15 @@ impl Peer {
             input: vec![0; FRAME_MAX + 4],
             filled: 0,
             out: Vec::with_capacity(FRAME_MAX),
+            witnesses: VecDeque::new(),
         })
     }
 
     /// Reads what is there (blocking until something is) and does all complete requests.
     fn turn<H: Hsm>(&mut self, kernel: &mut Kernel<H>, watchdog: &Watchdog) -> Step {
-        match self.stream.read(&mut self.input[self.filled..]) {
+        let into = &mut self.input[self.filled..];
+        match passing::receive(&self.stream, into, &mut self.witnesses) {
+            Ok(_) if self.witnesses.len() > WITNESSES_MAX => return Step::Close,
             Ok(0) => return Step::Close,
             Ok(read) => self.filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Step::Go,
@@ -183,7 +191,8 @@ impl Peer {
             let answer = match parse_request(frame.body) {
                 Ok(request) => {
                     watchdog.enter(&request);
-                    let answer = kernel.handle(&request);
+                    let witness = witness_of(&mut self.witnesses, &request);
+                    let answer = kernel.handle_with(&request, witness);
                     watchdog.leave();
                     if matches!(request, Request::Shutdown) {
                         end = Some(Ended::InOrder);
@@ -209,6 +218,14 @@ impl Peer {
             (None, Err(_)) => Err(Step::Close),
             (None, Ok(())) => Ok(done),
         }
+    }
+}
+
+/// The descriptor that came with this request, if it says that one did.
+fn witness_of(waiting: &mut VecDeque<OwnedFd>, request: &Request<'_>) -> Option<OwnedFd> {
+    match request {
+        Request::OpenSession { evidence, .. } if evidence.witness => waiting.pop_front(),
+        _ => None,
     }
 }
 

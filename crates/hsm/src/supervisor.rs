@@ -4,6 +4,7 @@
 //! under way are answered with `Lost`, not repeated: the daemon knows better whether t other custodians already answered.
 
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub(crate) enum Job {
         id: u64,
         /// The whole frame.
         frame: Vec<u8>,
+        /// A descriptor that goes along with it.
+        descriptor: Option<Arc<OwnedFd>>,
         /// Whether it may take long (`init`).
         slow: bool,
         /// Where the answer goes.
@@ -141,6 +144,8 @@ struct Service<'a> {
     shared: &'a Shared,
     link: Link,
     out: Vec<u8>,
+    /// Descriptors that go along with `out`: with the byte at which offset.
+    attached: VecDeque<(usize, Arc<OwnedFd>)>,
     input: Vec<u8>,
     pending: HashMap<u64, Pending>,
     last_progress: Instant,
@@ -159,6 +164,7 @@ impl<'a> Service<'a> {
             shared,
             link,
             out: Vec::with_capacity(FRAME_MAX),
+            attached: VecDeque::new(),
             input: Vec::with_capacity(FRAME_MAX),
             pending: HashMap::new(),
             last_progress: now,
@@ -198,9 +204,12 @@ impl<'a> Service<'a> {
                 Some(Job::Call {
                     id,
                     frame,
+                    descriptor,
                     slow,
                     answer,
                 }) => {
+                    self.attached
+                        .extend(descriptor.map(|descriptor| (self.out.len(), descriptor)));
                     self.out.extend_from_slice(&frame);
                     self.pending.insert(id, Pending { answer, slow });
                 }
@@ -218,13 +227,33 @@ impl<'a> Service<'a> {
 
     fn write(&mut self) -> Result<(), End> {
         while !self.out.is_empty() {
-            match self.link.try_write(&self.out) {
-                Ok(written) => drop(self.out.drain(..written)),
+            let until =
+                |at: Option<&(usize, Arc<OwnedFd>)>| at.map_or(self.out.len(), |(at, _)| *at);
+            let sent = match self.attached.front() {
+                Some((0, descriptor)) => {
+                    let bytes = &self.out[..until(self.attached.get(1))];
+                    self.link.try_send(bytes, descriptor)
+                }
+                next => self.link.try_write(&self.out[..until(next)]),
+            };
+            match sent {
+                Ok(written) => self.sent(written),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(lost(error)),
             }
         }
         Ok(())
+    }
+
+    /// So many bytes are on their way, and with the first of them the descriptor that belonged to it.
+    fn sent(&mut self, written: usize) {
+        self.out.drain(..written);
+        if written > 0 && self.attached.front().is_some_and(|(at, _)| *at == 0) {
+            self.attached.pop_front();
+        }
+        for (at, _) in &mut self.attached {
+            *at -= written;
+        }
     }
 
     fn read(&mut self) -> Result<(), End> {

@@ -7,7 +7,7 @@ use custody::{Profile, ShareRecord};
 use hsm::error::ErrorClass;
 use hsm::fake::Fake;
 use hsm::kernel::{Journal, Kernel, Settings};
-use hsm::wire::{Answer, Request, Revoked, ShareRow};
+use hsm::wire::{Answer, Presented, Request, Revoked, ShareRow};
 use support::{Agent, Process, Subject, seal, token};
 
 impl Subject for Kernel<Fake> {
@@ -48,6 +48,7 @@ fn open(subject: &mut dyn Subject, session: &[u8; 16], agent: &Agent) {
     let answer = subject.ask(&Request::OpenSession {
         session,
         agent: &public,
+        evidence: Presented::default(),
     });
     assert!(matches!(answer, Answer::Done), "{answer:?}");
 }
@@ -87,7 +88,8 @@ fn shares_go_in_and_out(subject: &mut dyn Subject, descriptor: &custody::SignedD
     assert_eq!(
         subject.class(&Request::OpenSession {
             session: &session,
-            agent: &public
+            agent: &public,
+            evidence: Presented::default(),
         }),
         ErrorClass::BadRequest
     );
@@ -205,7 +207,8 @@ fn bad_inputs_are_told_apart(subject: &mut dyn Subject, descriptor: &custody::Si
         assert_eq!(
             subject.class(&Request::OpenSession {
                 session: &[9; 16],
-                agent
+                agent,
+                evidence: Presented::default(),
             }),
             ErrorClass::BadPoint
         );

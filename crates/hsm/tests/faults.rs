@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use custody::SignedDescriptor;
-use hsm::client::Revoked;
+use hsm::client::{Evidence, Revoked};
 use hsm::error::ErrorClass;
 use hsm::wire::Ingested;
 use hsm::{Health, TokenClient, TokenConfig};
@@ -84,7 +84,7 @@ impl Rig {
         let stored = self.client.ingest(sealed.ingest()).await.unwrap();
         let agent = Agent::new(descriptor.descriptor.profile);
         self.client
-            .open_session(&SESSION, &agent.public())
+            .open_session(&SESSION, &agent.public(), &Evidence::default())
             .await
             .unwrap();
         Held {
@@ -162,7 +162,7 @@ impl Rig {
             .unwrap_err();
         assert_eq!(error.class, ErrorClass::UnknownSession, "{error}");
         self.client
-            .open_session(&SESSION, &held.agent.public())
+            .open_session(&SESSION, &held.agent.public(), &Evidence::default())
             .await
             .unwrap();
         self.delivers(held).await;
@@ -439,7 +439,7 @@ async fn an_input_that_killed_twice_is_refused_and_its_neighbour_is_not() {
         pid = rig.pid_after(Some(pid)).await;
         rig.up().await;
         rig.client
-            .open_session(&SESSION, &held.agent.public())
+            .open_session(&SESSION, &held.agent.public(), &Evidence::default())
             .await
             .unwrap();
     }

@@ -4,11 +4,12 @@
 use super::*;
 
 fn caller(uid: u32) -> Caller {
-    Caller {
+    let rule = crate::config::CallerRule {
         uid,
-        pid: 7,
-        rules: Vec::new(),
-    }
+        environments: Vec::new(),
+        teams: Vec::new(),
+    };
+    Caller::from_rules(&[rule], uid, 7).unwrap()
 }
 
 fn open(agents: &Agents, id: u8, uid: u32) -> [u8; 16] {
@@ -16,6 +17,7 @@ fn open(agents: &Agents, id: u8, uid: u32) -> [u8; 16] {
         id: [id; 16],
         p256: Vec::new(),
         rsa: None,
+        evidence: hsm::client::Evidence::default(),
     };
     let hello = Introduction {
         name: String::new(),

@@ -89,7 +89,7 @@ fn who_can_use_a_key_is_told_with_what_its_terms_leave_of_it() {
                 ..KeyTerms::default()
             },
         };
-        usable_by(&body, &rules, &Defaults::default())
+        usable_by(&body, &rules, &Policy::default(), &Defaults::default())
     };
     assert_eq!(usable(&["chat"], &["gpt-4o"]).len(), 1);
     let no_model = usable(&["chat"], &[]);

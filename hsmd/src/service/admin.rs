@@ -19,8 +19,10 @@ use tonic::{Request, Response, Status};
 use super::{asker, definition, operator};
 use crate::agents::Addressee;
 use crate::audit::{Category, Event};
+use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::keys;
+use crate::model::Key;
 use crate::refusal::{Code, Refusal};
 use crate::{backup, policy, present, progress, rekey, verify};
 
@@ -159,6 +161,16 @@ about! {
 
 type ProgressStream = Pin<Box<dyn Stream<Item = Result<ChangeProgress, Status>> + Send>>;
 
+/// Who can use a key now, by the configuration in force.
+fn usable_by(config: &Config, key: &Key) -> Vec<String> {
+    policy::usable_by(
+        &key.body,
+        &config.callers,
+        &config.rules.policy,
+        &config.defaults,
+    )
+}
+
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn add_key(
@@ -181,7 +193,7 @@ impl Admin for AdminService {
                 .keys
                 .0
                 .get(&done.key_id)
-                .map(|key| policy::usable_by(&key.body, &config.callers, &config.defaults));
+                .map(|key| usable_by(&config, key));
             Ok(AddKeyResponse {
                 key: present::summary(&daemon, &done.view, &done.key_id),
                 usable_by: usable_by.unwrap_or_default(),
@@ -231,7 +243,7 @@ impl Admin for AdminService {
             Ok(ShowKeyResponse {
                 key: present::summary(&daemon, &view, &request.key_id),
                 versions: present::versions(&daemon, key),
-                usable_by: policy::usable_by(&key.body, &config.callers, &config.defaults),
+                usable_by: usable_by(&config, key),
             })
         })
         .await

@@ -39,9 +39,10 @@ impl From<Refusal> for Status {
             Code::Conflict | Code::CredentialsRejected | Code::EchoBlocked => {
                 Grpc::FailedPrecondition
             }
-            Code::KeyRevoked | Code::PermissionDenied | Code::UpstreamNotAllowed => {
-                Grpc::PermissionDenied
-            }
+            Code::KeyRevoked
+            | Code::NotAttested
+            | Code::PermissionDenied
+            | Code::UpstreamNotAllowed => Grpc::PermissionDenied,
             Code::NotFound => Grpc::NotFound,
             Code::RateLimited => Grpc::ResourceExhausted,
             Code::SessionUnknown => Grpc::Unauthenticated,
@@ -63,7 +64,7 @@ fn require_client(request: Request<()>) -> Result<Request<()>, Status> {
 
 /// The peer of a call.
 fn peer<T>(request: &Request<T>) -> Result<Peer, Refusal> {
-    request.extensions().get::<Peer>().copied().ok_or_else(|| {
+    request.extensions().get::<Peer>().cloned().ok_or_else(|| {
         Refusal::new(
             Code::PermissionDenied,
             "the connection has no peer credentials",
@@ -71,15 +72,56 @@ fn peer<T>(request: &Request<T>) -> Result<Peer, Refusal> {
     })
 }
 
-/// The caller of a workload call, by the rules in force now.
-fn caller<T>(daemon: &Daemon, request: &Request<T>) -> Result<Caller, Refusal> {
-    let peer = peer(request)?;
-    Caller::from_rules(&daemon.config().callers, peer.uid, peer.pid).ok_or_else(|| {
+/// The process of a workload call, which must still run: whoever inherited its connection is nobody.
+fn process<T>(request: &Request<T>) -> Result<Arc<attest::Peer>, Refusal> {
+    let held = peer(request)?.process.ok_or_else(|| {
         Refusal::new(
-            Code::PermissionDenied,
-            format!("uid {} is in no [[caller]] of hsmd.toml", peer.uid),
+            Code::Internal,
+            "the connection was accepted without its process",
         )
-    })
+    })??;
+    held.check_alive()?;
+    Ok(held)
+}
+
+/// The caller of a workload call: what was proven when it opened its session, by the rules in force now.
+fn caller<T>(daemon: &Daemon, request: &Request<T>) -> Result<Caller, Refusal> {
+    let process = process(request)?;
+    let facts = match daemon.agents.facts_of(process.process()) {
+        Some(facts) => facts,
+        None => match daemon.attestation().by_kernel(&process) {
+            Some(facts) => Arc::new(facts?),
+            None => {
+                let text = "nothing was proven of this process yet, or its session was forgotten: open one";
+                return Err(Refusal::new(Code::SessionUnknown, text));
+            }
+        },
+    };
+    daemon.caller(&facts, process.process())
+}
+
+/// The caller that wants a session: everything that is required is proven now.
+async fn attested<T>(
+    daemon: &Daemon,
+    request: &Request<T>,
+    token: &[u8],
+) -> Result<Caller, Refusal> {
+    let admitted = async {
+        let process = process(request)?;
+        let facts = daemon.attestation().admit(&process, token).await?;
+        daemon.caller(&Arc::new(facts), process.process())
+    };
+    let admitted = admitted.await;
+    let outcome = match &admitted {
+        Ok(_) => "ok",
+        Err(refusal) => refusal.reason.unwrap_or(refusal.code.name()),
+    };
+    daemon
+        .metrics
+        .attestations
+        .with_label_values(&[outcome])
+        .inc();
+    admitted
 }
 
 /// The operator of an admin call, as audit names it.

@@ -187,7 +187,7 @@ fn hear(daemon: &Daemon, session: &[u8; 16], heard: Asked) -> Result<(), Refusal
 fn visible(daemon: &Daemon, caller: &Caller, view: &View) -> BTreeMap<String, KeyState> {
     let config = daemon.config();
     // A caller whose rule was removed while connected sees nothing any more.
-    let Some(caller) = Caller::from_rules(&config.callers, caller.uid, caller.pid) else {
+    let Ok(caller) = daemon.again(caller) else {
         return BTreeMap::new();
     };
     let own = view

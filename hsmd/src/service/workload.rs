@@ -3,15 +3,18 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use custody::witness::WitnessedKeys;
 use futures_util::Stream;
+use hsm::client::Evidence;
 use proto::v1::workload_server::Workload;
 use proto::v1::{
     LeaseRequest, LeaseResponse, OpenSessionRequest, OpenSessionResponse, ReportUsageRequest,
     ReportUsageResponse, SessionCustodian, WatchRequest, WatchResponse,
 };
 use tonic::{Request, Response, Status, Streaming};
+use zeroize::Zeroizing;
 
-use super::{asker, caller, usage, watch};
+use super::{asker, attested, caller, usage, watch};
 use crate::agents::{IDLE, Introduction};
 use crate::audit::{Category, Event};
 use crate::custodians::SessionSeed;
@@ -43,7 +46,8 @@ impl Workload for WorkloadService {
     ) -> Result<Response<OpenSessionResponse>, Status> {
         let (daemon, asker) = (&self.daemon, asker(&request));
         let opened = async {
-            let caller = caller(daemon, &request)?;
+            let token = &request.get_ref().service_account_token;
+            let caller = attested(daemon, &request, token).await?;
             open_session(daemon, caller, request.into_inner()).await
         };
         match opened.await {
@@ -169,7 +173,18 @@ async fn open_session(
     };
     daemon.agents.admit(caller.uid)?;
     let ledger = daemon.ledger()?;
+    let witness = if request.witness {
+        let keys = WitnessedKeys::of(&request.p256_public, &request.rsa_public);
+        daemon.witnesses.take(caller.uid, keys).await
+    } else {
+        None
+    };
+    let evidence = Evidence {
+        token: Zeroizing::new(request.service_account_token),
+        witness,
+    };
     let seed = SessionSeed {
+        evidence,
         id: random_id(),
         p256: p256.as_bytes().to_vec(),
         rsa,

@@ -4,8 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use custody::witness::{WITNESS_SUFFIX, WitnessedKeys};
 use hyper_util::rt::TokioIo;
 use proto::v1::workload_client::WorkloadClient;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
@@ -54,6 +56,26 @@ pub async fn client(path: &Path, daemon_uid: Option<u32>) -> Result<Client, Conn
     Ok(client
         .max_decoding_message_size(proto::MESSAGE_MAX_BYTES)
         .max_encoding_message_size(proto::MESSAGE_MAX_BYTES))
+}
+
+/// Vouches for the public keys of a session that is about to be opened, on a connection of its own. A daemon of an older build, or one
+/// whose directory is not mounted whole, has no socket for that: then nobody vouches, and whoever insists refuses.
+pub async fn vouch(path: &Path, daemon_uid: Option<u32>, keys: &WitnessedKeys) -> bool {
+    let mut socket = path.to_owned().into_os_string();
+    socket.push(WITNESS_SUFFIX);
+    let vouched = async {
+        let stream = dial(socket.into(), daemon_uid).await?;
+        // What is written stays in the daemon's queue when this end is closed.
+        stream.into_inner().write_all(&keys.message()).await
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, vouched).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no witness connection");
+            false
+        }
+        Err(_) => false,
+    }
 }
 
 async fn dial(path: PathBuf, daemon_uid: Option<u32>) -> io::Result<TokioIo<UnixStream>> {

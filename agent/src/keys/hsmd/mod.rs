@@ -43,6 +43,8 @@ pub struct Hsmd {
     sockets: Vec<PathBuf>,
     /// A user, besides root and our own, that a daemon may run as.
     daemon_uid: Option<u32>,
+    /// The pod's service account token, if daemons are to see one.
+    token_file: Option<PathBuf>,
     arena: Arena,
     settings: RwLock<Settings>,
     /// The session in use, one at a time: requests ask in it, and the watch follows it wherever it goes.
@@ -89,6 +91,7 @@ impl Hsmd {
             seen: config.hsmd.iter().map(|_| AtomicU64::new(0)).collect(),
             sockets: config.hsmd.clone(),
             daemon_uid: config.hsmd_uid,
+            token_file: config.token_file.clone(),
             arena,
             settings: RwLock::new(settings),
             current: tokio::sync::watch::Sender::new(None),

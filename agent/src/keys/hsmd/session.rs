@@ -1,15 +1,20 @@
 //! One session with one daemon: opened at the first that answers, replaced when it is lost, and followed by the watch wherever it goes.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use custody::open::SessionKeys;
 use custody::p256::KeyPair;
 use custody::rsa::RsaKeyPair;
+use custody::witness::WitnessedKeys;
 use custody::{Fingerprint, Profile, SystemRandom, Trust};
 use proto::v1::OpenSessionRequest;
 
 use super::{Hsmd, HsmdError, Settings, chain, connect, timed};
+
+/// Longest token that is read; daemons accept no longer one.
+const TOKEN_BYTES_MAX: u64 = 8 * 1024;
 
 /// A connection with an open session.
 pub(crate) struct Connected {
@@ -127,17 +132,19 @@ impl Hsmd {
             })?;
         let Settings { trust, key_ids, .. } = self.settings();
         let keys = session_keys(&trust).await?;
+        let p256_public = keys.p256.public().as_bytes().to_vec();
+        let rsa = keys.rsa.as_ref().map(|rsa| rsa.public().as_der().to_vec());
+        let rsa_public = rsa.unwrap_or_default();
+        let vouched = WitnessedKeys::of(&p256_public, &rsa_public);
         let request = OpenSessionRequest {
+            service_account_token: self.token(),
+            witness: connect::vouch(path, self.daemon_uid, &vouched).await,
             protocol: proto::SESSION_PROTOCOL,
             agent_name: self.name.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: self.instance_id.to_vec(),
-            p256_public: keys.p256.public().as_bytes().to_vec(),
-            rsa_public: keys
-                .rsa
-                .as_ref()
-                .map(|rsa| rsa.public().as_der().to_vec())
-                .unwrap_or_default(),
+            p256_public,
+            rsa_public,
             key_ids,
             keeps_terms: true,
         };
@@ -162,6 +169,21 @@ impl Hsmd {
             session_id,
             keys,
         })
+    }
+
+    /// The service account token as it is now: kubelets replace it long before it ends. Without one a daemon that needs it says so.
+    fn token(&self) -> Vec<u8> {
+        let Some(path) = &self.token_file else {
+            return Vec::new();
+        };
+        let mut token = Vec::new();
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_end(&mut token));
+        if let Err(error) = read {
+            tracing::warn!(path = %path.display(), %error, "[attest] token_file cannot be read");
+        }
+        token.truncate(token.trim_ascii_end().len());
+        token
     }
 
     /// The newest revision that this daemon has told us.

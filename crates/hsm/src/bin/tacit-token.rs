@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use attest::gate::Gate;
 use hsm::exit;
 use hsm::kernel::{Journal, Kernel, Settings};
 use hsm::listen::{self, ListenError};
@@ -20,8 +21,11 @@ use hsm::pkcs11::{Token, TokenSettings};
 use hsm::process::{Ended, Watchdog, serve_listener, serve_stream};
 
 const USAGE: &str = "tacit-token --id ID --module FILE (--token-label LABEL | --serial SERIAL)... --pin-file FILE --state-dir DIR \
-                     [--call-timeout-ms MS] [--profile ecdh-kw|rsa-oaep] [--allow-write PATH]... [--allow-connect PORT]... \
+                     [--attest FILE] [--call-timeout-ms MS] [--profile ecdh-kw|rsa-oaep] [--allow-write PATH]... [--allow-connect PORT]... \
                      [--hardening-off MEASURE]... [--hardening-require MEASURE]... (--fd 0 | --listen PATH [--allow-uid UID]...)";
+
+/// Sessions, twice over.
+const FILES_WANTED: u64 = 2048;
 
 /// What the command line says.
 #[derive(Default)]
@@ -32,6 +36,7 @@ struct Arguments {
     serial: Option<String>,
     pin_file: Option<PathBuf>,
     state_dir: Option<PathBuf>,
+    attest: Option<PathBuf>,
     call_timeout_ms: Option<u64>,
     profile: Option<String>,
     fd: bool,
@@ -110,6 +115,11 @@ fn run() -> Result<Ended, Failure> {
     let watchdog =
         Watchdog::start(timeout).map_err(|error| system("cannot start the watchdog", error))?;
     let mut kernel = Kernel::new(token, settings, journal);
+    if let Some(file) = arguments.attest {
+        let gate = Gate::read(&file).map_err(|error| usage(format!("--attest: {error}")))?;
+        room_for_callers().map_err(|error| system("cannot raise the limit on files", error))?;
+        kernel = kernel.guarded_by(gate);
+    }
     match door {
         Door::Stream(stream) => serve_stream(stream, &mut kernel, &watchdog),
         Door::Listener(listener, uids) => serve_listener(&listener, &uids, &mut kernel, &watchdog),
@@ -138,6 +148,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Failure> 
             "--serial" => parsed.serial = Some(value),
             "--pin-file" => parsed.pin_file = Some(value.into()),
             "--state-dir" => parsed.state_dir = Some(value.into()),
+            "--attest" => parsed.attest = Some(value.into()),
             "--call-timeout-ms" => parsed.call_timeout_ms = Some(number()?),
             "--profile" => parsed.profile = Some(value),
             "--fd" if value == "0" => parsed.fd = true,
@@ -187,6 +198,16 @@ fn confine(mut plan: confine::Plan, settings: &confine::Settings) -> Result<(), 
         .map_err(|error| system("cannot confine the process", error))?;
     for finding in &confined.report.findings {
         let _ = writeln!(std::io::stderr(), "tacit-token: hardening {finding}");
+    }
+    Ok(())
+}
+
+/// With a gate each session holds a descriptor of its caller's process: there must be room for as many as there may be sessions.
+fn room_for_callers() -> nix::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < FILES_WANTED {
+        setrlimit(Resource::RLIMIT_NOFILE, FILES_WANTED.min(hard), hard)?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 //! The rules, each in one place: points are parsed before the token sees them; a row's MAC is verified before its share is
 //! unwrapped; a revoked version is never ingested or delivered; an input that killed the process twice is refused for a while; a failure
 //! is retried at most once, after what the token's answer called for; and when it could be the token or the input, a
-//! self-test decides. No method here can return a share, since `trait Hsm` has none that does.
+//! self-test decides. Where there is a gate, no session is opened for a caller that it has not admitted, and none outlives that caller's
+//! process. No method here can return a share, since `trait Hsm` has none that does.
 
 mod init;
 mod journal;
@@ -11,8 +12,10 @@ mod prove;
 mod sessions;
 mod shares;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use attest::gate::Gate;
 use custody::storekey::part_key_message;
 use custody::{CustodianId, Profile, SignedDescriptor, record_mac_message};
 
@@ -48,6 +51,8 @@ struct Own {
 #[derive(Debug)]
 pub struct Kernel<H: Hsm> {
     hsm: H,
+    /// Who may have sessions; without one, whoever the daemon says.
+    gate: Option<Gate>,
     settings: Settings,
     journal: Journal,
     sessions: Sessions<H::Object>,
@@ -63,6 +68,7 @@ impl<H: Hsm> Kernel<H> {
     pub fn new(hsm: H, settings: Settings, journal: Journal) -> Kernel<H> {
         Kernel {
             hsm,
+            gate: None,
             settings,
             journal,
             sessions: Sessions::new(SESSIONS_MAX),
@@ -71,6 +77,13 @@ impl<H: Hsm> Kernel<H> {
             proven: false,
             failed: false,
         }
+    }
+
+    /// The same kernel, which opens sessions only for callers that this gate admits.
+    #[must_use]
+    pub fn guarded_by(mut self, gate: Gate) -> Kernel<H> {
+        self.gate = Some(gate);
+        self
     }
 
     /// Whether the token failed its self-test after an error: the process should end and be replaced.
@@ -86,20 +99,35 @@ impl<H: Hsm> Kernel<H> {
 
     /// Does what the request asks. Never panics on a request, whatever it holds.
     pub fn handle(&mut self, request: &Request<'_>) -> Answer {
+        self.handle_with(request, None)
+    }
+
+    /// The same, with the witness connection that came with it.
+    pub fn handle_with(&mut self, request: &Request<'_>, witness: Option<OwnedFd>) -> Answer {
         self.journal.enter();
-        let answer = self.dispatch(request).unwrap_or_else(Answer::Failed);
+        let answer = self
+            .dispatch(request, witness)
+            .unwrap_or_else(Answer::Failed);
         self.journal.leave();
         answer
     }
 
-    fn dispatch(&mut self, request: &Request<'_>) -> Result<Answer, HsmError> {
+    fn dispatch(
+        &mut self,
+        request: &Request<'_>,
+        witness: Option<OwnedFd>,
+    ) -> Result<Answer, HsmError> {
         match request {
             Request::Hello { version } => self.hello(*version),
             Request::Init => self.retry(Self::init).map(Answer::Descriptor),
             Request::Describe => {
                 self.retry(|kernel| Ok(Answer::Descriptor(kernel.own()?.encoded.clone())))
             }
-            Request::OpenSession { session, agent } => self.open_session(session, agent),
+            Request::OpenSession {
+                session,
+                agent,
+                evidence,
+            } => self.open_session(session, agent, evidence.token, witness),
             Request::CloseSession { session } => self.close_session(session),
             Request::Ingest(ingest) => self.ingest(ingest),
             Request::Deliver { session, row } => self.deliver(session, row),

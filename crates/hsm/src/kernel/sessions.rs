@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use attest::gate::Admitted;
 use custody::p256::Point;
 use custody::rsa::RsaPublic;
 
@@ -25,6 +26,8 @@ pub(crate) struct Session<O> {
     pub(crate) agent: Agent,
     /// The object in the token and the epoch in which it was made; an older epoch means that it is gone.
     pub(crate) object: Option<(u64, O)>,
+    /// To which process it was admitted, when there is a gate.
+    pub(crate) admitted: Option<Admitted>,
     used: u64,
 }
 
@@ -59,6 +62,7 @@ impl<O: Copy> Sessions<O> {
         id: [u8; 16],
         agent: Agent,
         object: (u64, O),
+        admitted: Option<Admitted>,
     ) -> Option<(u64, O)> {
         self.clock += 1;
         let evicted = if self.table.len() >= self.max {
@@ -71,6 +75,7 @@ impl<O: Copy> Sessions<O> {
             Session {
                 agent,
                 object: Some(object),
+                admitted,
                 used: self.clock,
             },
         );
@@ -102,10 +107,18 @@ mod tests {
     fn the_least_recently_used_session_gives_way() {
         let agent = Agent::Ec(*KeyPair::generate(&mut SystemRandom::new()).public());
         let mut sessions = Sessions::new(2);
-        assert!(sessions.insert([1; 16], agent.clone(), (0, 1)).is_none());
-        assert!(sessions.insert([2; 16], agent.clone(), (0, 2)).is_none());
+        assert!(
+            sessions
+                .insert([1; 16], agent.clone(), (0, 1), None)
+                .is_none()
+        );
+        assert!(
+            sessions
+                .insert([2; 16], agent.clone(), (0, 2), None)
+                .is_none()
+        );
         assert!(sessions.touch(&[1; 16]).is_some());
-        assert_eq!(sessions.insert([3; 16], agent, (0, 3)), Some((0, 2)));
+        assert_eq!(sessions.insert([3; 16], agent, (0, 3), None), Some((0, 2)));
         assert!(sessions.touch(&[2; 16]).is_none());
         assert!(sessions.touch(&[1; 16]).is_some());
         assert_eq!(sessions.remove(&[3; 16]), Some((0, 3)));

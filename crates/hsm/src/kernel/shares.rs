@@ -2,6 +2,12 @@
 //!
 //! Each unwrapped share is a session object that is destroyed before the request is answered, whatever happened.
 
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::time::SystemTime;
+
+use attest::Refused;
+use attest::gate::Admitted;
 use custody::p256::Point;
 use custody::rsa::RsaPublic;
 use custody::session::{deliver_context, seal_context};
@@ -21,9 +27,16 @@ const SEALED: u8 = 2;
 const ROW: u8 = 3;
 
 impl<H: Hsm> Kernel<H> {
-    pub(super) fn open_session(&mut self, id: &[u8; 16], agent: &[u8]) -> Result<Answer, HsmError> {
+    pub(super) fn open_session(
+        &mut self,
+        id: &[u8; 16],
+        public: &[u8],
+        token: &[u8],
+        witness: Option<OwnedFd>,
+    ) -> Result<Answer, HsmError> {
         let profile = self.retry(Self::profile)?;
-        let agent = parse_agent(profile, agent)?;
+        let agent = parse_agent(profile, public)?;
+        self.drop_if_dead(id);
         if let Some(session) = self.sessions.touch(id) {
             return if session.agent == agent {
                 Ok(Answer::Done)
@@ -34,15 +47,45 @@ impl<H: Hsm> Kernel<H> {
                 ))
             };
         }
+        let admitted = self.admit(public, token, witness)?;
         let input = match &agent {
             Agent::Ec(point) => Journal::name(AGENT_KEY, point.as_bytes()),
             Agent::Rsa(key) => Journal::name(AGENT_KEY, key.as_der()),
         };
         let object = self.guarded(input, |kernel| kernel.session_object(id, &agent))?;
-        if let Some(evicted) = self.sessions.insert(*id, agent, object) {
+        if let Some(evicted) = self.sessions.insert(*id, agent, object, admitted) {
             self.discard(evicted);
         }
         Ok(Answer::Done)
+    }
+
+    /// Asks the gate, if there is one, whose key this is. Nothing that a token does for a session comes before its yes.
+    fn admit(
+        &mut self,
+        public: &[u8],
+        token: &[u8],
+        witness: Option<OwnedFd>,
+    ) -> Result<Option<Admitted>, HsmError> {
+        let Some(gate) = &mut self.gate else {
+            return Ok(None);
+        };
+        if let Err(error) = gate.refresh() {
+            // The service's journal. Who was admitted before is admitted still; nobody else becomes so by a broken file.
+            let _ = writeln!(std::io::stderr(), "tacit-token: {error}; the old one holds");
+        }
+        gate.judge(witness, public, token, SystemTime::now())
+            .map(Some)
+            .map_err(not_attested)
+    }
+
+    /// Whether the session's own process still runs; a session ends with it.
+    fn drop_if_dead(&mut self, id: &[u8; 16]) -> Option<HsmError> {
+        let session = self.sessions.touch(id)?;
+        let refused = session.admitted.as_ref()?.check().err()?;
+        if let Some(object) = self.sessions.remove(id) {
+            self.discard(object);
+        }
+        Some(not_attested(refused))
     }
 
     pub(super) fn close_session(&mut self, id: &[u8; 16]) -> Result<Answer, HsmError> {
@@ -198,6 +241,9 @@ impl<H: Hsm> Kernel<H> {
         row: &ShareRow<'_>,
     ) -> Result<Answer, HsmError> {
         let identity = parse_identity(row)?;
+        if let Some(error) = self.drop_if_dead(session) {
+            return Err(error);
+        }
         let wrapped = self.guarded(Journal::name(ROW, row.wrapped), |kernel| {
             kernel.refuse_revoked(identity.key_id.as_str(), identity.version)?;
             let wrapper = kernel.session_wrapper(session)?;
@@ -293,6 +339,13 @@ impl<H: Hsm> Kernel<H> {
             let _ = self.hsm.destroy(object);
         }
     }
+}
+
+fn not_attested(refused: Refused) -> HsmError {
+    HsmError::new(
+        ErrorClass::NotAttested,
+        format!("{}: {refused}", refused.name()),
+    )
 }
 
 fn parse_agent(profile: Profile, agent: &[u8]) -> Result<Agent, HsmError> {

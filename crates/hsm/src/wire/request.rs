@@ -28,6 +28,15 @@ pub struct Ingest<'a> {
     pub check: &'a [u8; 32],
 }
 
+/// What the daemon shows of the caller for whom a session is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Presented<'a> {
+    /// The service account token that the caller sent; empty when it sent none.
+    pub token: &'a [u8],
+    /// Whether the descriptor of the caller's witness connection comes along with this frame.
+    pub witness: bool,
+}
+
 /// A key version that a token must never release again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revoked {
@@ -55,6 +64,8 @@ pub enum Request<'a> {
         session: &'a [u8; 16],
         /// The agent's public key in the profile's encoding.
         agent: &'a [u8],
+        /// Whose it is, for a process that wants to know.
+        evidence: Presented<'a>,
     },
     /// Forget a session.
     CloseSession {
@@ -140,10 +151,16 @@ pub fn write_request(out: &mut Vec<u8>, id: u64, request: &Request<'_>) -> Resul
         }
         Request::Init => w.u8(2),
         Request::Describe => w.u8(3),
-        Request::OpenSession { session, agent } => {
+        Request::OpenSession {
+            session,
+            agent,
+            evidence,
+        } => {
             w.u8(4);
             w.fixed(*session);
             w.bytes(agent);
+            w.bytes(evidence.token);
+            w.u8(u8::from(evidence.witness));
         }
         Request::CloseSession { session } => {
             w.u8(5);
@@ -215,6 +232,10 @@ pub fn parse_request(body: &[u8]) -> Result<Request<'_>, WireError> {
         4 => Request::OpenSession {
             session: r.fixed()?,
             agent: r.bytes()?,
+            evidence: Presented {
+                token: r.bytes()?,
+                witness: r.bool()?,
+            },
         },
         5 => Request::CloseSession {
             session: r.fixed()?,

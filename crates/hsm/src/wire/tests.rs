@@ -55,7 +55,7 @@ proptest! {
         let row = ShareRow { identity: &header, wrapped: &wrapped, mac: &hash };
         let ingest = Ingest { header: &header, compartment: &compartment, sealed: &wrapped, check: &hash };
         for request in [
-            Request::Hello { version }, Request::Init, Request::Describe, Request::OpenSession { session: &session, agent: &wrapped },
+            Request::Hello { version }, Request::Init, Request::Describe, Request::OpenSession { session: &session, agent: &wrapped, evidence: Presented { token: &header, witness: version % 2 == 0 } },
             Request::CloseSession { session: &session }, Request::Ingest(ingest), Request::Deliver { session: &session, row },
             Request::Check { row }, Request::Answer { row, challenge: &hash }, Request::MacRecord { bytes: &header },
             Request::VerifyRecord { bytes: &header, mac: &hash }, Request::ReadState,

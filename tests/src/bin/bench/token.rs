@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use custody::p256::KeyPair;
 use custody::{Header, ShareRecord, SignedDescriptor, SystemRandom};
 use futures_util::future::try_join_all;
+use hsm::client::Evidence;
 use hsm::pin::PinFile;
 use hsm::pkcs11::{Token, TokenSettings};
 use hsm::token::{Hsm as _, Outcome, Wrapper};
@@ -107,7 +108,7 @@ async fn prepare(config: TokenConfig) -> anyhow::Result<(TokenClient, Ingested)>
     let stored = client.ingest(ingest).await?;
     let agent = KeyPair::generate(&mut random);
     client
-        .open_session(&SESSION, agent.public().as_bytes())
+        .open_session(&SESSION, agent.public().as_bytes(), &Evidence::default())
         .await?;
     Ok((client, stored))
 }
