@@ -21,6 +21,9 @@ pub fn plan(config: &Config, config_file: &Path, announce: Option<&Path>) -> Pla
     for bundle in crate::trust_roots::BUNDLES {
         plan.reads_file(Path::new(bundle));
     }
+    if let Some(file) = &config.token_file {
+        plan.reads_file(file);
+    }
     plan.connect.insert(DNS_PORT);
     for provider in &config.providers {
         if let Source::Live(live) = &provider.source {
@@ -64,13 +67,20 @@ mod tests {
         let plan = plan_of(
             "listen = \"127.0.0.1:4100\"\n[providers.openai]\nsecret_key_ref = { env = \"K\" }\n\
              [providers.own]\nfamily = \"openai\"\nbase_url = \"https://llm.example:8443\"\nca_file = \"/srv/ca/own.pem\"\n\
-             secret_key_ref = { store = \"own\" }",
+             secret_key_ref = { store = \"own\" }\n\
+             [attest]\ntoken_file = \"/var/run/tacit/token\"",
         );
         assert_eq!(plan.connect, [53, 443, 8443].into());
         assert_eq!(plan.bind, [4100, 4101].into());
         assert!(plan.write.is_empty() && plan.execute.is_empty());
         assert!(plan.capabilities.is_empty());
-        for place in ["/opt/tacit", "/srv/ca", "/etc/tacit", "/etc"] {
+        for place in [
+            "/opt/tacit",
+            "/srv/ca",
+            "/etc/tacit",
+            "/etc",
+            "/var/run/tacit",
+        ] {
             assert!(plan.read.contains(Path::new(place)), "{place}");
         }
         assert!(!plan.read.contains(Path::new("/srv")));
