@@ -131,7 +131,7 @@ pub enum StoreError {
 /// A row as it rests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedRow {
-    /// Which of the few kinds of content; see [`vault`].
+    /// Which of the few kinds of content, as [`Vault`] names them.
     pub area: String,
     /// Says nothing of what it names; unique within its area.
     pub name: Vec<u8>,
