@@ -35,6 +35,9 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Shares needed to open a key.
     pub threshold: u8,
+    /// Every custodian calls approved algorithms and nothing else.
+    #[serde(default)]
+    pub fips: bool,
     /// Group that may connect to the workload socket; the daemon's own when left out.
     #[serde(default)]
     pub workload_group: Option<String>,
@@ -172,6 +175,9 @@ pub struct CustodianConfig {
     /// Initialisation string for modules that want one.
     #[serde(default)]
     pub init_args: Option<String>,
+    /// This custodian calls approved algorithms and nothing else; the file's own `fips` when left out.
+    #[serde(default)]
+    pub fips: Option<bool>,
     /// `ecdh-kw` or `rsa-oaep`; found by running it when left out.
     #[serde(default)]
     pub profile: Option<String>,
@@ -247,6 +253,12 @@ impl Config {
             reasons.push(format!("[defaults] {error}"));
         }
         for (at, one) in self.custodians.iter().enumerate() {
+            if self.fips && one.fips == Some(false) {
+                reasons.push(format!(
+                    "[[custodian]] {}: fips: the file sets it for all; take that out to set it for some",
+                    at + 1
+                ));
+            }
             check_custodian(one, &mut |rule: &str| {
                 reasons.push(format!("[[custodian]] {}: {rule}", at + 1))
             });
@@ -266,7 +278,11 @@ impl Config {
     pub fn tokens(&self) -> Vec<TokenConfig> {
         self.custodians
             .iter()
-            .map(|one| one.token(&self.state_dir))
+            .map(|one| {
+                let mut token = one.token(&self.state_dir);
+                token.fips = one.fips.unwrap_or(self.fips);
+                token
+            })
             .collect()
     }
 }
@@ -294,6 +310,13 @@ fn check_custodian(one: &CustodianConfig, refuse: &mut dyn FnMut(&str)) {
         .is_some_and(|text| parse_duration(text).is_none_or(|wait| wait.is_zero()))
     {
         refuse("call_timeout: must be a duration such as 5s or 500ms, above 0");
+    }
+    if one
+        .init_args
+        .as_deref()
+        .is_some_and(|text| text.contains('\0'))
+    {
+        refuse("init_args: must not contain a NUL byte");
     }
     // An environment variable of that name would put the PIN where every process of the user can read it.
     if one
@@ -416,6 +439,24 @@ mod tests {
             assert!(error.contains(part), "{part} in {error}");
         }
         assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn fips_is_for_all_or_for_some_and_never_for_all_but_one() {
+        let of = |text: &str| -> Vec<bool> {
+            let config = read(text).unwrap();
+            config.tokens().iter().map(|token| token.fips).collect()
+        };
+        let all = GOOD.replace("threshold = 2", "threshold = 2\nfips = true");
+        let one = |text: &str, value: &str| {
+            text.replace("id = \"b\"", &format!("id = \"b\"\nfips = {value}"))
+        };
+        assert_eq!(of(GOOD), [false, false]);
+        assert_eq!(of(&all), [true, true]);
+        assert_eq!(of(&one(GOOD, "true")), [false, true]);
+        assert_eq!(of(&one(&all, "true")), [true, true]);
+        let error = read(&one(&all, "false")).unwrap_err().to_string();
+        assert!(error.contains("[[custodian]] 2: fips"), "{error}");
     }
 
     #[test]

@@ -61,14 +61,9 @@ impl Link {
         ours.set_nonblocking(true).map_err(failed)?;
         let mut command = Command::new(&program);
         command
-            .args(arguments(config))
+            .args(config.arguments())
             .env_clear()
-            .envs(&config.env);
-        if let Some(init_args) = &config.init_args {
-            // Passed through the environment that NSS reads it from: the pointer in C_Initialize would need `unsafe`.
-            command.env("NSS_LIB_PARAMS", init_args);
-        }
-        command
+            .envs(&config.env)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .kill_on_drop(true);
@@ -153,33 +148,4 @@ fn program(config: &TokenConfig) -> Result<PathBuf, String> {
             sibling.display()
         ))
     }
-}
-
-fn arguments(config: &TokenConfig) -> Vec<std::ffi::OsString> {
-    let mut arguments: Vec<std::ffi::OsString> = vec![
-        "--id".into(),
-        (&config.id).into(),
-        "--module".into(),
-        (&config.module).into(),
-        "--pin-file".into(),
-        (&config.pin_file).into(),
-        "--state-dir".into(),
-        (&config.state_dir).into(),
-        "--call-timeout-ms".into(),
-        config.call_timeout.as_millis().to_string().into(),
-        "--fd".into(),
-        "0".into(),
-    ];
-    let optional = [
-        ("--token-label", &config.token_label),
-        ("--serial", &config.serial),
-        ("--profile", &config.profile),
-    ];
-    for (name, value) in optional {
-        if let Some(value) = value {
-            arguments.push(name.into());
-            arguments.push(value.into());
-        }
-    }
-    arguments
 }

@@ -3,6 +3,7 @@
 //! Started by `hsmd` with its end of a socket pair as standard input (`--fd 0`), or as a service of its own under its own
 //! user (`--listen PATH`). It reads the PIN file itself, leaves no core, and ends at EOF. Exit codes: see `hsm::exit`.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -20,7 +21,8 @@ use hsm::pkcs11::{Token, TokenSettings};
 use hsm::process::{Ended, Watchdog, serve_listener, serve_stream};
 
 const USAGE: &str = "tacit-token --id ID --module FILE (--token-label LABEL | --serial SERIAL)... --pin-file FILE --state-dir DIR \
-                     [--call-timeout-ms MS] [--profile ecdh-kw|rsa-oaep] (--fd 0 | --listen PATH [--allow-uid UID]...)";
+                     [--call-timeout-ms MS] [--profile ecdh-kw|rsa-oaep] [--init-args TEXT] \
+                     [--fips true|false] (--fd 0 | --listen PATH [--allow-uid UID]...)";
 
 /// What the command line says.
 #[derive(Default)]
@@ -33,6 +35,8 @@ struct Arguments {
     state_dir: Option<PathBuf>,
     call_timeout_ms: Option<u64>,
     profile: Option<String>,
+    init_args: Option<CString>,
+    fips: bool,
     fd: bool,
     listen: Option<PathBuf>,
     allow_uids: Vec<u32>,
@@ -74,6 +78,7 @@ fn run() -> Result<Ended, Failure> {
             .parse()
             .map_err(|error| usage(format!("--id: {error}")))?,
         profile: arguments.profile,
+        fips: arguments.fips,
     };
     if settings
         .profile
@@ -93,6 +98,8 @@ fn run() -> Result<Ended, Failure> {
         Duration::from_millis(arguments.call_timeout_ms.unwrap_or(5000).clamp(20, 600_000));
     let token = Token::new(TokenSettings {
         module: required(arguments.module, "--module")?,
+        init_args: arguments.init_args,
+        fips: arguments.fips,
         label: arguments.label,
         serial: arguments.serial,
         pin: PinFile::new(&required(arguments.pin_file, "--pin-file")?, &state_dir),
@@ -133,6 +140,16 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Failure> 
             "--state-dir" => parsed.state_dir = Some(value.into()),
             "--call-timeout-ms" => parsed.call_timeout_ms = Some(number()?),
             "--profile" => parsed.profile = Some(value),
+            "--fips" => {
+                parsed.fips = value
+                    .parse()
+                    .map_err(|_| usage("--fips is true or false"))?;
+            }
+            "--init-args" => {
+                let text = CString::new(value)
+                    .map_err(|_| usage("--init-args is a text without NUL bytes"))?;
+                parsed.init_args = Some(text);
+            }
             "--fd" if value == "0" => parsed.fd = true,
             "--fd" => return Err(usage("--fd is 0: the socket is standard input")),
             "--listen" => parsed.listen = Some(value.into()),

@@ -6,7 +6,7 @@ use custody::rsa::RsaPublic;
 
 use super::{During, Token, objects};
 use crate::error::ErrorClass;
-use crate::token::{Fault, Outcome, Public, Resident};
+use crate::token::{Fault, Hsm, Outcome, Public, Resident};
 
 impl Token {
     /// The one object of this class and label; none and two are errors.
@@ -54,9 +54,47 @@ impl Token {
             return Ok(*handle);
         }
         let handle = self.one(class, label)?;
-        self.compare(handle, &objects::resident(), label)?;
+        let mut expected = objects::resident(label);
+        if self.says_not_local(handle)? && self.keeps_no_local()? {
+            expected.retain(|attribute| *attribute != Attribute::Local(true));
+        }
+        self.compare(handle, &expected, label)?;
         self.handles.insert(label.to_owned(), handle);
         Ok(handle)
+    }
+
+    fn says_not_local(&mut self, object: ObjectHandle) -> Outcome<bool> {
+        let found = self
+            .work()?
+            .get_attributes(object, &[AttributeType::Local])
+            .during("read attributes back")?;
+        Ok(found.contains(&Attribute::Local(false)))
+    }
+
+    /// Whether the module, as NSS does, never says of a key that it was generated here, and tells generated keys from imported
+    /// ones by their history instead. Both are seen on session objects of our own: the first generated, the second imported.
+    fn keeps_no_local(&mut self) -> Outcome<bool> {
+        let generated = self.generate_probe()?;
+        let not_local = self.says_not_local(generated);
+        self.destroy(generated)?;
+        if !not_local? {
+            return Ok(false);
+        }
+        let work = self.work()?;
+        let imported = work
+            .create_object(&objects::worthless())
+            .during("import a worthless key")?;
+        let history = [
+            AttributeType::AlwaysSensitive,
+            AttributeType::NeverExtractable,
+        ];
+        let found = work
+            .get_attributes(imported, &history)
+            .during("read attributes back");
+        self.destroy(imported)?;
+        let found = found?;
+        Ok(found.contains(&Attribute::AlwaysSensitive(false))
+            && found.contains(&Attribute::NeverExtractable(false)))
     }
 
     /// Compares attributes, and asks for the size of the value: a module that would tell it, would tell the value.
@@ -66,7 +104,8 @@ impl Token {
         expected: &[Attribute],
         what: &str,
     ) -> Outcome<()> {
-        let work = self.work()?;
+        let live = self.live()?;
+        let (work, module) = (&live.work, &live.identity.module);
         let found = work
             .get_attributes(object, &objects::types(expected))
             .during("read attributes back")?;
@@ -79,7 +118,7 @@ impl Token {
                 || (present.is_none() && is_true(wanted))
             {
                 let text = format!(
-                    "the module ignores {wanted:?} of {what}: it cannot hold shares, use another one"
+                    "the module ({module}) ignores {wanted:?} of {what}: it cannot hold shares, use another one"
                 );
                 return Err(Fault::refuse(ErrorClass::ModuleUnfit, text));
             }
@@ -92,7 +131,7 @@ impl Token {
             .any(|info| matches!(info, AttributeInfo::Available(_)))
         {
             let text = format!(
-                "the module would return the value of {what} in clear: it cannot hold shares, use another one"
+                "the module ({module}) would return the value of {what} in clear: it cannot hold shares, use another one"
             );
             return Err(Fault::refuse(ErrorClass::ModuleUnfit, text));
         }
@@ -104,10 +143,13 @@ fn is_true(attribute: &Attribute) -> bool {
     matches!(
         attribute,
         Attribute::Sensitive(true)
+            | Attribute::AlwaysSensitive(true)
+            | Attribute::NeverExtractable(true)
             | Attribute::Extractable(true)
             | Attribute::Sign(true)
             | Attribute::Wrap(true)
             | Attribute::Unwrap(true)
+            | Attribute::Derive(true)
     )
 }
 

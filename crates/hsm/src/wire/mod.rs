@@ -13,7 +13,7 @@ pub use answer::{Answer, Hello, Ingested, State, parse_answer, write_answer};
 pub use request::{Ingest, Request, Revoked, ShareRow, parse_request, write_request};
 
 /// The protocol's version, exchanged in `Hello`.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Longest frame, without its length field. The largest message is a state with its revoked set; a header is below 8 KiB.
 pub const FRAME_MAX: usize = 64 * 1024;
