@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use custody::{Kdf, Profile};
-use hsm::TokenConfig;
 use hsm::error::{ErrorClass, HsmError};
 use hsm::wire::{Answer, Request};
-use support::{Process, Subject, TOKEN_PROGRAM, config, nss_config, shim, token};
+use hsm::{TokenClient, TokenConfig};
+use support::{Process, Service, Subject, TOKEN_PROGRAM, config, nss_config, shim, token};
 
 fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED, nothing proved: {why}");
@@ -80,6 +80,48 @@ fn a_pinned_profile_is_not_approved_by_being_pinned() {
     let mut strict = nss_config(&nss, &dir.path().join("state-n"));
     (strict.fips, strict.profile) = (true, Some("ecdh-kw".into()));
     Process::on(&strict, &[]).init();
+}
+
+/// Whoever starts a service gives it its arguments: the daemon finds out, and does not take its word for anything else.
+#[tokio::test]
+async fn a_service_without_fips_is_refused_by_a_daemon_that_wants_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = token(dir.path());
+    for (given, class, part) in [
+        ("false", ErrorClass::Down, "--fips true"),
+        ("true", ErrorClass::ModuleUnfit, "CKD_SHA256_KDF"),
+    ] {
+        let socket = dir.path().join(format!("{given}.sock"));
+        let mut config = config(&token, &dir.path().join("state"));
+        let service = Command::new(TOKEN_PROGRAM)
+            .args(["--id", "a", "--token-label", &token.label, "--module"])
+            .arg(&token.module)
+            .arg("--pin-file")
+            .arg(&token.pin_file)
+            .arg("--state-dir")
+            .arg(&config.state_dir)
+            .args(["--fips", given, "--listen"])
+            .arg(&socket)
+            .env("SOFTHSM2_CONF", &token.conf)
+            .spawn()
+            .unwrap();
+        let _service = Service(service);
+        config.token_socket = Some(socket);
+        config.fips = true;
+        let client = TokenClient::start(config);
+        let error = loop {
+            // Until the service listens, and while the first greeting is under way, the client says that.
+            let error = client.init().await.unwrap_err();
+            match error.class {
+                ErrorClass::Lost => {}
+                ErrorClass::Down if error.text.contains("cannot connect") => {}
+                _ => break error,
+            }
+        };
+        assert_eq!(error.class, class, "{error}");
+        assert!(error.text.contains(part), "{part} in {error}");
+        client.shutdown().await;
+    }
 }
 
 /// opencryptoki in surroundings of its own; `None` where that cannot be had.

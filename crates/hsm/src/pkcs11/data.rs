@@ -21,8 +21,9 @@ const MAC_BYTES: usize = 32;
 impl Token {
     /// All values under this name.
     pub(super) fn read_kept(&mut self, name: DataObject) -> Outcome<Vec<Vec<u8>>> {
+        let (data, carriers) = self.stored(name)?;
         let mut values = Vec::new();
-        for object in self.matching(&data(name))? {
+        for object in data {
             let found = self
                 .work()?
                 .get_attributes(object, &[AttributeType::Value])
@@ -32,7 +33,7 @@ impl Token {
                 _ => None,
             }));
         }
-        for object in self.matching(&carrier(name))? {
+        for object in carriers {
             let found = self
                 .work()?
                 .get_attributes(object, &[AttributeType::Id])
@@ -48,28 +49,46 @@ impl Token {
 
     /// Writes the value, then destroys the older ones.
     pub(super) fn replace_kept(&mut self, name: DataObject, value: &[u8]) -> Outcome<()> {
-        let mut older = self.matching(&data(name))?;
-        let carriers = self.matching(&carrier(name))?;
-        if carriers.is_empty() {
-            let mut template = data(name);
+        let (data, carriers) = self.stored(name)?;
+        if self.carries == Some(true) {
+            self.carry(name, value)?;
+        } else {
+            let mut template = data_object(name);
             template.push(Attribute::Value(value.to_vec()));
             match self.work()?.create_object(&template) {
-                Ok(_) => {}
-                Err(error) if older.is_empty() && has_no_data_objects(&error) => {
+                Ok(_) => self.carries = Some(false),
+                Err(error) if self.carries.is_none() && has_no_data_objects(&error) => {
                     self.carry(name, value)?;
+                    self.carries = Some(true);
                 }
                 Err(error) => return Err(rv::fault("write a data object", &error)),
             }
-        } else {
-            self.carry(name, value)?;
         }
-        older.extend(carriers);
-        for object in older {
+        for object in data.into_iter().chain(carriers) {
             self.work()?
                 .destroy_object(object)
                 .during("remove an older data object")?;
         }
         Ok(())
+    }
+
+    /// The objects under this name: data objects, and secrets that carry data. A module has the one or the other, and looking
+    /// for objects is the slowest call that there is: what was found once is looked for alone from then on.
+    fn stored(&mut self, name: DataObject) -> Outcome<(Vec<ObjectHandle>, Vec<ObjectHandle>)> {
+        if self.carries != Some(true) {
+            let data = self.matching(&data_object(name))?;
+            if !data.is_empty() {
+                self.carries = Some(false);
+            }
+            if self.carries == Some(false) {
+                return Ok((data, Vec::new()));
+            }
+        }
+        let carriers = self.matching(&carrier(name))?;
+        if !carriers.is_empty() {
+            self.carries = Some(true);
+        }
+        Ok((Vec::new(), carriers))
     }
 
     fn matching(&mut self, template: &[Attribute]) -> Outcome<Vec<ObjectHandle>> {
@@ -128,7 +147,7 @@ fn message(name: DataObject, value: &[u8]) -> Vec<u8> {
     [PURPOSE, &[0, length], label, &sha256(value)].concat()
 }
 
-fn data(name: DataObject) -> Vec<Attribute> {
+fn data_object(name: DataObject) -> Vec<Attribute> {
     vec![
         Attribute::Class(ObjectClass::DATA),
         Attribute::Token(true),

@@ -74,6 +74,8 @@ pub struct Token {
     handles: HashMap<String, ObjectHandle>,
     /// Which resident keys sign with CKM_ECDSA_SHA256; looked up once for each.
     hashing: HashMap<Resident, bool>,
+    /// Whether this module keeps data as secrets' ids, once that is known; see `data`.
+    carries: Option<bool>,
     /// Whether this process has read an agreed secret's attributes back.
     agreed_proven: bool,
     share_template: Vec<Attribute>,
@@ -110,6 +112,7 @@ impl Token {
             epoch: 0,
             handles: HashMap::new(),
             hashing: HashMap::new(),
+            carries: None,
             agreed_proven: false,
             share_template: objects::share(),
         }
