@@ -42,6 +42,9 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Shares needed to open a key.
     pub threshold: u8,
+    /// Every custodian calls approved algorithms and nothing else.
+    #[serde(default)]
+    pub fips: bool,
     /// Group that may connect to the workload socket; the daemon's own when left out.
     #[serde(default)]
     pub workload_group: Option<String>,
@@ -188,6 +191,9 @@ pub struct CustodianConfig {
     /// Initialisation string for modules that want one.
     #[serde(default)]
     pub init_args: Option<String>,
+    /// This custodian calls approved algorithms and nothing else; the file's own `fips` when left out.
+    #[serde(default)]
+    pub fips: Option<bool>,
     /// `ecdh-kw` or `rsa-oaep`; found by running it when left out.
     #[serde(default)]
     pub profile: Option<String>,
@@ -273,6 +279,12 @@ impl Config {
             reasons.push(format!("[defaults] {error}"));
         }
         for (at, one) in self.custodians.iter().enumerate() {
+            if self.fips && one.fips == Some(false) {
+                reasons.push(format!(
+                    "[[custodian]] {}: fips: the file sets it for all; take that out to set it for some",
+                    at + 1
+                ));
+            }
             check_custodian(one, &mut |rule: &str| {
                 reasons.push(format!("[[custodian]] {}: {rule}", at + 1))
             });
@@ -323,6 +335,7 @@ impl Config {
             .map(|one| {
                 let mut token = one.token(&self.state_dir);
                 token.attest.clone_from(&self.attest.token_gate);
+                token.fips = one.fips.unwrap_or(self.fips);
                 token
             })
             .collect()
@@ -360,6 +373,13 @@ fn check_custodian(one: &CustodianConfig, refuse: &mut dyn FnMut(&str)) {
         refuse(
             "hardening: says nothing to a service with a token_socket; give its tacit-token --hardening-off and the like",
         );
+    }
+    if one
+        .init_args
+        .as_deref()
+        .is_some_and(|text| text.contains('\0'))
+    {
+        refuse("init_args: must not contain a NUL byte");
     }
     // An environment variable of that name would put the PIN where every process of the user can read it.
     if one
@@ -483,6 +503,24 @@ mod tests {
             assert!(error.contains(part), "{part} in {error}");
         }
         assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn fips_is_for_all_or_for_some_and_never_for_all_but_one() {
+        let of = |text: &str| -> Vec<bool> {
+            let config = read(text).unwrap();
+            config.tokens().iter().map(|token| token.fips).collect()
+        };
+        let all = GOOD.replace("threshold = 2", "threshold = 2\nfips = true");
+        let one = |text: &str, value: &str| {
+            text.replace("id = \"b\"", &format!("id = \"b\"\nfips = {value}"))
+        };
+        assert_eq!(of(GOOD), [false, false]);
+        assert_eq!(of(&all), [true, true]);
+        assert_eq!(of(&one(GOOD, "true")), [false, true]);
+        assert_eq!(of(&one(&all, "true")), [true, true]);
+        let error = read(&one(&all, "false")).unwrap_err().to_string();
+        assert!(error.contains("[[custodian]] 2: fips"), "{error}");
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! SoftHSM tokens for development and tests: one directory, one configuration and one PIN file per token.
+//! SoftHSM tokens for development and tests: one directory, one configuration and one PIN file per token. [`nss`] makes tokens
+//! of another module in the same way, for tests.
 //!
 //! SoftHSM locks across a directory, so tokens that share one would slow each other and could not fail apart. Nothing shipped
 //! uses this crate. PINs pass through `softhsm2-util`'s command line, which other users of the machine can read: good enough
 //! for tokens whose keys lie in files beside them, and never for others.
 #![forbid(unsafe_code)]
+
+pub mod nss;
 
 use std::fs;
 use std::io::{self, Write};
@@ -46,11 +49,13 @@ pub struct TokenDir {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SoftHsmError {
-    /// SoftHSM is not there.
-    #[error("SoftHSM is not installed ({missing} is missing): apt-get install softhsm2")]
+    /// A module or its tool is not there.
+    #[error("{missing} is missing: apt-get install {package}")]
     NotInstalled {
         /// What was looked for.
         missing: &'static str,
+        /// Debian's package with it.
+        package: &'static str,
     },
     /// Too many tokens, or none.
     #[error("1 to {TOKENS_MAX} tokens can be made, not {0}")]
@@ -66,9 +71,11 @@ pub enum SoftHsmError {
         #[source]
         source: io::Error,
     },
-    /// `softhsm2-util` failed.
-    #[error("softhsm2-util could not {what} in {dir}: {said}")]
+    /// The module's tool failed.
+    #[error("{tool} could not {what} in {dir}: {said}")]
     Util {
+        /// The tool.
+        tool: &'static str,
         /// What was being done.
         what: &'static str,
         /// For which token.
@@ -89,6 +96,7 @@ pub fn module() -> Result<PathBuf, SoftHsmError> {
         .find(|path| path.is_file());
     found.ok_or(SoftHsmError::NotInstalled {
         missing: "libsofthsm2.so",
+        package: "softhsm2",
     })
 }
 
@@ -167,20 +175,37 @@ fn is_initialised(token: &TokenDir) -> Result<bool, SoftHsmError> {
 }
 
 fn util(token: &TokenDir, what: &'static str, arguments: &[&str]) -> Result<String, SoftHsmError> {
-    let output = Command::new("softhsm2-util")
-        .args(arguments)
-        .env("SOFTHSM2_CONF", &token.conf)
-        .output()
-        .map_err(|_| SoftHsmError::NotInstalled {
-            missing: "softhsm2-util",
-        })?;
+    run(
+        Command::new("softhsm2-util")
+            .args(arguments)
+            .env("SOFTHSM2_CONF", &token.conf),
+        "softhsm2-util",
+        "softhsm2",
+        what,
+        &token.dir,
+    )
+}
+
+/// Runs a module's tool, from that Debian package; what it printed.
+fn run(
+    command: &mut Command,
+    tool: &'static str,
+    package: &'static str,
+    what: &'static str,
+    dir: &Path,
+) -> Result<String, SoftHsmError> {
+    let output = command.output().map_err(|_| SoftHsmError::NotInstalled {
+        missing: tool,
+        package,
+    })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(SoftHsmError::Util {
+        tool,
         what,
-        dir: token.dir.clone(),
+        dir: dir.to_owned(),
         said,
     })
 }

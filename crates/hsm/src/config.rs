@@ -3,6 +3,7 @@
 //! A PIN never stands here: the token process reads the PIN file itself.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,8 +26,10 @@ pub struct TokenConfig {
     pub pin_file: PathBuf,
     /// Environment for the module (`SOFTHSM2_CONF`, …); the token process gets this and little else.
     pub env: BTreeMap<String, String>,
-    /// Initialisation string for modules that want one (NSS).
+    /// Initialisation string for modules that want one (NSS). It is no secret: other users see a program's arguments.
     pub init_args: Option<String>,
+    /// Nothing but approved algorithms; see [`crate::fips`].
+    pub fips: bool,
     /// A profile the operator pinned: `ecdh-kw` or `rsa-oaep`; otherwise `init` picks by running.
     pub profile: Option<String>,
     /// A token process that runs as a service of its own; `None` starts a child.
@@ -62,6 +65,7 @@ impl TokenConfig {
             pin_file: pin_file.into(),
             env: BTreeMap::new(),
             init_args: None,
+            fips: false,
             profile: None,
             token_socket: None,
             token_uid: None,
@@ -71,5 +75,56 @@ impl TokenConfig {
             attest: None,
             program: None,
         }
+    }
+
+    /// The arguments with which `tacit-token` drives this token as a child: its socket is standard input.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec![
+            "--id".into(),
+            (&self.id).into(),
+            "--module".into(),
+            (&self.module).into(),
+            "--pin-file".into(),
+            (&self.pin_file).into(),
+            "--state-dir".into(),
+            (&self.state_dir).into(),
+            "--call-timeout-ms".into(),
+            self.call_timeout.as_millis().to_string().into(),
+            "--fips".into(),
+            self.fips.to_string().into(),
+            "--fd".into(),
+            "0".into(),
+        ];
+        let optional = [
+            ("--token-label", &self.token_label),
+            ("--serial", &self.serial),
+            ("--profile", &self.profile),
+            ("--init-args", &self.init_args),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                arguments.push(name.into());
+                arguments.push(value.into());
+            }
+        }
+        if let Some(gate) = &self.attest {
+            arguments.push("--attest".into());
+            arguments.push(gate.into());
+        }
+        let mut add = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+        for path in &self.hardening.write {
+            add("--allow-write", path.into());
+        }
+        for port in &self.hardening.connect {
+            add("--allow-connect", port.to_string().into());
+        }
+        for measure in &self.hardening.off {
+            add("--hardening-off", measure.name().into());
+        }
+        for measure in &self.hardening.require {
+            add("--hardening-require", measure.name().into());
+        }
+        arguments
     }
 }

@@ -11,10 +11,11 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use custody::p256::{KeyPair, Point};
 use custody::rsa::{RsaKeyPair, RsaPublic};
 use custody::session::WrappingKey;
-use custody::{Kdf, ShareRecord, SystemRandom};
+use custody::{Kdf, Profile, ShareRecord, SystemRandom};
 use secret::Secret;
 
 use crate::error::{ErrorClass, HsmError};
+use crate::fips::{Service, parameter};
 use crate::token::{
     DataObject, Fault, Hsm, Identity, Kind, MacKey, Outcome, Public, Reaction, Resident, Wrapper,
 };
@@ -39,6 +40,12 @@ pub struct Fake {
     epoch: u64,
     /// Profiles that this token refuses to run, by mechanism: `ecdh` and `rsa`.
     pub refuses: Vec<&'static str>,
+    /// Mechanisms that its list does not have.
+    pub lacks: Vec<Service>,
+    /// Parameters that it refuses, by the names of [`parameter`].
+    pub refuses_parameters: Vec<&'static str>,
+    /// Whether its signing keys want a hash that was made outside.
+    pub hashes_outside: bool,
     /// Faults to give, one per call of any method, before it works again.
     pub faults: VecDeque<Fault>,
     /// Whether it ignores CKA_SENSITIVE, as one module does.
@@ -176,6 +183,26 @@ impl Hsm for Fake {
         Ok(())
     }
 
+    fn offers(&mut self, service: Service) -> Outcome<bool> {
+        self.step()?;
+        Ok(!self.lacks.contains(&service))
+    }
+
+    fn rehearse(&mut self, profile: Profile) -> Outcome<()> {
+        self.step()?;
+        if self.refuses_parameters.contains(&parameter(profile)) {
+            return Err(Fault::refuse(
+                ErrorClass::Device,
+                "CKR_MECHANISM_PARAM_INVALID",
+            ));
+        }
+        Ok(())
+    }
+
+    fn hashes(&mut self, _key: Resident) -> Outcome<bool> {
+        Ok(!self.hashes_outside)
+    }
+
     fn create(&mut self, key: Resident) -> Outcome<()> {
         self.step()?;
         match key {
@@ -256,6 +283,15 @@ impl Hsm for Fake {
         context: &[u8; 32],
     ) -> Outcome<u64> {
         self.step()?;
+        if self
+            .refuses_parameters
+            .contains(&parameter(Profile::EcdhKw(kdf)))
+        {
+            return Err(Fault::refuse(
+                ErrorClass::Device,
+                "CKR_MECHANISM_PARAM_INVALID",
+            ));
+        }
         let pair = self.ec.get(&own).ok_or_else(|| missing(own.label()))?;
         let key = WrappingKey::derive(pair, peer, kdf, context);
         Ok(self.hold(Held::SessionKey(key)))

@@ -64,14 +64,9 @@ impl Link {
         ours.set_nonblocking(true).map_err(failed)?;
         let mut command = Command::new(&program);
         command
-            .args(arguments(config))
+            .args(config.arguments())
             .env_clear()
-            .envs(&config.env);
-        if let Some(init_args) = &config.init_args {
-            // Passed through the environment that NSS reads it from: the pointer in C_Initialize would need `unsafe`.
-            command.env("NSS_LIB_PARAMS", init_args);
-        }
-        command
+            .envs(&config.env)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .kill_on_drop(true);
@@ -174,51 +169,4 @@ fn program(config: &TokenConfig) -> Result<PathBuf, String> {
             sibling.display()
         ))
     }
-}
-
-fn arguments(config: &TokenConfig) -> Vec<std::ffi::OsString> {
-    let mut arguments: Vec<std::ffi::OsString> = vec![
-        "--id".into(),
-        (&config.id).into(),
-        "--module".into(),
-        (&config.module).into(),
-        "--pin-file".into(),
-        (&config.pin_file).into(),
-        "--state-dir".into(),
-        (&config.state_dir).into(),
-        "--call-timeout-ms".into(),
-        config.call_timeout.as_millis().to_string().into(),
-        "--fd".into(),
-        "0".into(),
-    ];
-    let optional = [
-        ("--token-label", &config.token_label),
-        ("--serial", &config.serial),
-        ("--profile", &config.profile),
-    ];
-    if let Some(gate) = &config.attest {
-        arguments.push("--attest".into());
-        arguments.push(gate.into());
-    }
-    for (name, value) in optional {
-        if let Some(value) = value {
-            arguments.push(name.into());
-            arguments.push(value.into());
-        }
-    }
-    let hardening = &config.hardening;
-    let mut add = |name: &str, value: std::ffi::OsString| arguments.extend([name.into(), value]);
-    for path in &hardening.write {
-        add("--allow-write", path.into());
-    }
-    for port in &hardening.connect {
-        add("--allow-connect", port.to_string().into());
-    }
-    for measure in &hardening.off {
-        add("--hardening-off", measure.name().into());
-    }
-    for measure in &hardening.require {
-        add("--hardening-require", measure.name().into());
-    }
-    arguments
 }

@@ -34,6 +34,9 @@ const HEARTBEAT_UNWELL: Duration = Duration::from_secs(1);
 /// The id of heartbeats; callers' ids start at 1.
 const HEARTBEAT_ID: u64 = 0;
 
+/// What is said of a token process that may call what `fips` forbids.
+const LAX: &str = "fips is set for this custodian and its token process runs without it: add `--fips true` to the arguments of its service";
+
 /// What a handle asks of the supervisor.
 pub(crate) enum Job {
     /// A request to pass on.
@@ -268,12 +271,23 @@ impl<'a> Service<'a> {
         while let Some(frame) = parse_frame(&self.input[used..]).map_err(broken)? {
             let (id, answer) = (frame.id, parse_answer(frame.body).map_err(broken)?);
             used += frame.taken;
+            self.keeps_fips(&answer)?;
             self.answered(id, answer);
         }
         // One kind of answer is a key; what was read leaves no copy in the buffer that is kept.
         self.input[..used].zeroize();
         self.input.drain(..used);
         Ok(())
+    }
+
+    /// A service is started by somebody else, with arguments of its own: what it was not told it does not keep.
+    fn keeps_fips(&self, answer: &Answer) -> Result<(), End> {
+        match answer {
+            Answer::Hello(hello) if self.shared.config.fips && !hello.fips => {
+                Err(End::Lost(LAX.into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn answered(&mut self, id: u64, answer: Answer) {

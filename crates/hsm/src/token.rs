@@ -5,9 +5,10 @@
 
 use custody::p256::Point;
 use custody::rsa::RsaPublic;
-use custody::{Kdf, OaepHash};
+use custody::{Kdf, OaepHash, Profile};
 
 use crate::error::{ErrorClass, HsmError};
+use crate::fips::Service;
 
 /// What a failure calls for. One place decides it for PKCS#11: `pkcs11/rv.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +174,24 @@ pub trait Hsm {
     /// The latch cannot be removed.
     fn unlatch(&mut self) -> Outcome<()>;
 
+    /// Whether the token's list of mechanisms has this, for the key size that we use.
+    ///
+    /// # Errors
+    /// The token cannot be asked.
+    fn offers(&mut self, service: Service) -> Outcome<bool>;
+
+    /// Runs the step of this profile that no list shows, on session objects of its own; nothing stays.
+    ///
+    /// # Errors
+    /// The token refuses the profile's parameter.
+    fn rehearse(&mut self, profile: Profile) -> Outcome<()>;
+
+    /// Whether this key's messages are hashed inside the token, as part of the signature.
+    ///
+    /// # Errors
+    /// It is missing.
+    fn hashes(&mut self, key: Resident) -> Outcome<bool>;
+
     /// Creates the resident key unless it exists.
     ///
     /// # Errors
@@ -286,6 +305,8 @@ pub trait Hsm {
 pub enum Kind {
     /// An unwrapped share: sensitive, extractable (it will be wrapped), signs, nothing else.
     Share,
+    /// An ECDH secret on its way to a session key: sensitive, not extractable, derives, nothing else.
+    Agreed,
     /// A derived session key: sensitive, not extractable, wraps and unwraps, nothing else.
     SessionKey,
 }

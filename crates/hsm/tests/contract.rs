@@ -3,12 +3,14 @@
 
 mod support;
 
-use custody::{Profile, ShareRecord};
-use hsm::error::ErrorClass;
+use custody::{Kdf, OaepHash, Profile, ShareRecord};
+use hsm::error::{ErrorClass, HsmError};
 use hsm::fake::Fake;
+use hsm::fips::{self, Service};
 use hsm::kernel::{Journal, Kernel, Settings};
+use hsm::token::{Fault, Reaction};
 use hsm::wire::{Answer, Presented, Request, Revoked, ShareRow};
-use support::{Agent, Process, Subject, seal, token};
+use support::{Agent, Process, Subject, nss_config, seal, token};
 
 impl Subject for Kernel<Fake> {
     fn ask(&mut self, request: &Request<'_>) -> Answer {
@@ -19,9 +21,14 @@ impl Subject for Kernel<Fake> {
 }
 
 fn fake(profile: Option<&str>) -> Kernel<Fake> {
+    fake_with(profile, false)
+}
+
+fn fake_with(profile: Option<&str>, fips: bool) -> Kernel<Fake> {
     let settings = Settings {
         custodian: "a".parse().unwrap(),
         profile: profile.map(str::to_owned),
+        fips,
     };
     Kernel::new(Fake::new("0042"), settings, Journal::forgetful())
 }
@@ -398,6 +405,91 @@ fn softhsm_keeps_the_contract_with_rsa() {
         ),
         "rsa-oaep",
     );
+}
+
+/// Another vendor's module, with nothing but the configuration changed.
+#[test]
+fn nss_softokn_keeps_the_contract_with_ecdh() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = softhsm::nss::up(dir.path(), "n").unwrap();
+    let config = nss_config(&token, &dir.path().join("state"));
+    let mut process = Process::on(&config, &[]);
+    contract(&mut process, "ecdh-kw");
+    assert_eq!(
+        process.init().descriptor.profile,
+        Profile::EcdhKw(Kdf::X963Sha256),
+        "the key derivation that the standard names comes first where it works"
+    );
+}
+
+#[test]
+fn nss_softokn_keeps_the_contract_with_approved_calls_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = softhsm::nss::up(dir.path(), "n").unwrap();
+    let mut config = nss_config(&token, &dir.path().join("state"));
+    config.fips = true;
+    contract(&mut Process::on(&config, &[]), "ecdh-kw");
+    // It stays so: the next process examines the token again.
+    let mut again = Process::on(&config, &[]);
+    assert_eq!(
+        again.init().descriptor.profile,
+        Profile::EcdhKw(Kdf::X963Sha256)
+    );
+}
+
+#[test]
+fn the_fake_keeps_the_contract_with_approved_calls_alone() {
+    contract(&mut fake_with(None, true), "ecdh-kw");
+    contract(&mut fake_with(Some("rsa-oaep"), true), "rsa-oaep");
+}
+
+#[test]
+fn under_fips_all_that_is_missing_is_named_at_once_and_nothing_is_made() {
+    let mut kernel = fake_with(None, true);
+    kernel.hsm_mut().lacks = vec![Service::Ecdsa, Service::RsaOaep];
+    kernel.hsm_mut().refuses_parameters = vec![fips::parameter(Profile::EcdhKw(Kdf::X963Sha256))];
+    let error = kernel.error(&Request::Init);
+    assert_eq!(error.class, ErrorClass::ModuleUnfit);
+    for part in [
+        "CKM_ECDSA_SHA256",
+        "CKD_SHA256_KDF",
+        "CKM_RSA_PKCS_OAEP",
+        "NULL",
+        "Nothing was made",
+    ] {
+        assert!(error.text.contains(part), "{part} in {error}");
+    }
+    assert_eq!(kernel.class(&Request::Describe), ErrorClass::ObjectsMissing);
+
+    // One approved profile is enough, whatever the other lacks.
+    let mut kernel = fake_with(None, true);
+    kernel.hsm_mut().lacks = vec![Service::AesKeyWrap];
+    assert_eq!(
+        kernel.init().descriptor.profile,
+        Profile::RsaOaep(OaepHash::Sha256)
+    );
+}
+
+#[test]
+fn a_policy_that_changes_after_init_is_noticed_at_the_next_start() {
+    let mut kernel = fake_with(None, true);
+    kernel.init();
+    assert!(matches!(kernel.ask(&Request::SelfTest), Answer::Done));
+    for (lacks, outside, named) in [
+        (vec![Service::Ecdh], false, "CKM_ECDH1_DERIVE"),
+        (vec![], true, "CKM_ECDSA over a hash from outside"),
+    ] {
+        kernel.hsm_mut().lacks = lacks;
+        kernel.hsm_mut().hashes_outside = outside;
+        // What a lost token does: everything that was read from it is read again.
+        kernel.hsm_mut().faults.push_back(Fault {
+            reaction: Reaction::Reinitialise,
+            error: HsmError::new(ErrorClass::TokenMissing, "taken away"),
+        });
+        let error = kernel.error(&Request::SignStatement { bytes: b"x" });
+        assert_eq!(error.class, ErrorClass::ModuleUnfit, "{error}");
+        assert!(error.text.contains(named), "{error}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! renumber                           slots have other numbers
 //! ignore-sensitive                   unwrapped and derived keys are made with CKA_SENSITIVE false
 //! lie-sensitive                      CKA_SENSITIVE is reported as false
+//! set-clock                          tokens report a well-formed time, whatever the module wrote
 //! ```
 
 /// What a rule does to a call.
@@ -53,6 +54,8 @@ pub struct Script {
     pub ignore_sensitive: bool,
     /// Keys are said not to be sensitive.
     pub lie_sensitive: bool,
+    /// Tokens report a well-formed time.
+    pub set_clock: bool,
 }
 
 impl Script {
@@ -73,6 +76,7 @@ impl Script {
                 "renumber" => script.renumber = true,
                 "ignore-sensitive" => script.ignore_sensitive = true,
                 "lie-sensitive" => script.lie_sensitive = true,
+                "set-clock" => script.set_clock = true,
                 _ => script
                     .rules
                     .push(rule(line).ok_or_else(|| line.to_owned())?),

@@ -11,6 +11,10 @@ const ENTRIES: usize = 68;
 const CKR_GENERAL_ERROR: usize = 0x05;
 const CKR_DEVICE_REMOVED: usize = 0x32;
 const CKA_SENSITIVE: usize = 0x103;
+/// Where CK_TOKEN_INFO has its time: after four texts, flags, ten counts and two versions.
+const TOKEN_TIME_AT: usize = 32 + 32 + 16 + 16 + 8 + 10 * 8 + 2 * 2;
+/// YYYYMMDDhhmmss00.
+const A_TIME: &[u8; 16] = b"2024010100000000";
 /// What `renumber` does to a slot's number.
 const RENUMBERED: usize = 0x5a5a_0000;
 
@@ -136,7 +140,6 @@ forward! {
     1 C_Finalize(a) false;
     2 C_GetInfo(a) false;
     5 C_GetSlotInfo(a, b) true;
-    6 C_GetTokenInfo(a, b) true;
     7 C_GetMechanismList(a, b, c) true;
     8 C_GetMechanismInfo(a, b, c) true;
     9 C_InitToken(a, b, c, d) true;
@@ -225,6 +228,30 @@ unsafe extern "C" fn C_GetSlotList(present: u8, list: *mut usize, count: *mut us
         for slot in unsafe { std::slice::from_raw_parts_mut(list, *count) } {
             *slot ^= RENUMBERED;
         }
+    }
+    logged(name, rv)
+}
+
+/// A token's description, with another time if the script says so.
+unsafe extern "C" fn C_GetTokenInfo(slot: usize, info: *mut u8) -> usize {
+    let name = "C_GetTokenInfo";
+    let slot = match gate(name, true, slot) {
+        Ok(slot) => slot,
+        Err(rv) => return logged(name, rv),
+    };
+    let Some(real) = real() else {
+        return CKR_GENERAL_ERROR;
+    };
+    // SAFETY: entry 6 is C_GetTokenInfo.
+    let function: unsafe extern "C" fn(usize, *mut u8) -> usize =
+        unsafe { std::mem::transmute(real.functions[6]) };
+    // SAFETY: the caller's arguments.
+    let rv = unsafe { function(slot, info) };
+    if rv == 0 && faults().script.set_clock {
+        // SAFETY: on CKR_OK the module filled a whole CK_TOKEN_INFO in, whose time lies there.
+        unsafe {
+            std::ptr::copy_nonoverlapping(A_TIME.as_ptr(), info.add(TOKEN_TIME_AT), A_TIME.len())
+        };
     }
     logged(name, rv)
 }
@@ -386,6 +413,7 @@ pub unsafe extern "C" fn C_GetFunctionList(list: *mut *const c_void) -> usize {
         fill(&mut functions);
         functions[3] = C_GetFunctionList as *const () as usize;
         functions[4] = C_GetSlotList as *const () as usize;
+        functions[6] = C_GetTokenInfo as *const () as usize;
         functions[24] = C_GetAttributeValue as *const () as usize;
         functions[61] = C_UnwrapKey as *const () as usize;
         functions[62] = C_DeriveKey as *const () as usize;

@@ -3,6 +3,7 @@
 //! Started by `hsmd` with its end of a socket pair as standard input (`--fd 0`), or as a service of its own under its own
 //! user (`--listen PATH`). It reads the PIN file itself, leaves no core, and ends at EOF. Exit codes: see `hsm::exit`.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -21,8 +22,9 @@ use hsm::pkcs11::{Token, TokenSettings};
 use hsm::process::{Ended, Watchdog, serve_listener, serve_stream};
 
 const USAGE: &str = "tacit-token --id ID --module FILE (--token-label LABEL | --serial SERIAL)... --pin-file FILE --state-dir DIR \
-                     [--attest FILE] [--call-timeout-ms MS] [--profile ecdh-kw|rsa-oaep] [--allow-write PATH]... [--allow-connect PORT]... \
-                     [--hardening-off MEASURE]... [--hardening-require MEASURE]... (--fd 0 | --listen PATH [--allow-uid UID]...)";
+                     [--attest FILE] [--call-timeout-ms MS] [--profile ecdh-kw|rsa-oaep] [--init-args TEXT] [--fips true|false] \
+                     [--allow-write PATH]... [--allow-connect PORT]... [--hardening-off MEASURE]... [--hardening-require MEASURE]... \
+                     (--fd 0 | --listen PATH [--allow-uid UID]...)";
 
 /// Sessions, twice over.
 const FILES_WANTED: u64 = 2048;
@@ -39,6 +41,8 @@ struct Arguments {
     attest: Option<PathBuf>,
     call_timeout_ms: Option<u64>,
     profile: Option<String>,
+    init_args: Option<CString>,
+    fips: bool,
     fd: bool,
     listen: Option<PathBuf>,
     allow_uids: Vec<u32>,
@@ -83,6 +87,7 @@ fn run() -> Result<Ended, Failure> {
             .parse()
             .map_err(|error| usage(format!("--id: {error}")))?,
         profile: arguments.profile,
+        fips: arguments.fips,
     };
     if settings
         .profile
@@ -100,8 +105,15 @@ fn run() -> Result<Ended, Failure> {
     own_directory(&state_dir)?;
     let timeout =
         Duration::from_millis(arguments.call_timeout_ms.unwrap_or(5000).clamp(20, 600_000));
+    // Where NSS keeps its database, for one.
+    let module_text = arguments
+        .init_args
+        .as_ref()
+        .map(|text| text.to_string_lossy().into_owned());
     let token = Token::new(TokenSettings {
         module: required(arguments.module, "--module")?,
+        init_args: arguments.init_args,
+        fips: arguments.fips,
         label: arguments.label,
         serial: arguments.serial,
         pin: PinFile::new(&required(arguments.pin_file, "--pin-file")?, &state_dir),
@@ -109,7 +121,10 @@ fn run() -> Result<Ended, Failure> {
     let journal = Journal::open(&state_dir)
         .map_err(|error| system(&format!("cannot use {}", state_dir.display()), error))?;
     // The socket's directory must be there already, as the door asks; its file comes after.
-    let plan = hsm::confinement::own_plan(&state_dir, arguments.listen.as_deref());
+    let mut plan = hsm::confinement::own_plan(&state_dir, arguments.listen.as_deref());
+    if let Some(text) = &module_text {
+        plan.write.extend(confine::paths_in(text));
+    }
     confine(plan, &arguments.hardening)?;
     let door = door(arguments.fd, arguments.listen, arguments.allow_uids)?;
     let watchdog =
@@ -151,6 +166,16 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Failure> 
             "--attest" => parsed.attest = Some(value.into()),
             "--call-timeout-ms" => parsed.call_timeout_ms = Some(number()?),
             "--profile" => parsed.profile = Some(value),
+            "--fips" => {
+                parsed.fips = value
+                    .parse()
+                    .map_err(|_| usage("--fips is true or false"))?;
+            }
+            "--init-args" => {
+                let text = CString::new(value)
+                    .map_err(|_| usage("--init-args is a text without NUL bytes"))?;
+                parsed.init_args = Some(text);
+            }
             "--fd" if value == "0" => parsed.fd = true,
             "--fd" => return Err(usage("--fd is 0: the socket is standard input")),
             "--listen" => parsed.listen = Some(value.into()),

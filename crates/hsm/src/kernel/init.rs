@@ -7,6 +7,7 @@ use custody::descriptor::SealKeys;
 use custody::p256::Point;
 use custody::{Descriptor, Kdf, OaepHash, Profile, SignedDescriptor};
 
+use super::approve::decided;
 use super::prove::{SELF_TEST, differs};
 use super::{Kernel, Own};
 use crate::error::ErrorClass;
@@ -29,15 +30,13 @@ impl<H: Hsm> Kernel<H> {
                 if fault.error.class == ErrorClass::ObjectsMissing && !self.has_descriptor()? => {}
             Err(fault) => return Err(fault),
         }
-        self.hsm.create_mac()?;
-        for key in [
-            Resident::SignDescriptor,
-            Resident::SignStatement,
-            Resident::SignCheckpoint,
-        ] {
-            self.hsm.create(key)?;
+        let mut candidates = self.candidates();
+        if self.settings.fips {
+            candidates = self.approved(&identity, &candidates)?;
         }
-        let profile = self.pick_profile(&identity)?;
+        let made = self.make_what_all_need();
+        made.map_err(|fault| unable(&identity, fault))?;
+        let profile = self.pick_profile(&identity, &candidates)?;
         let descriptor = self.describe(&identity, profile)?;
         let signature = self
             .hsm
@@ -58,43 +57,42 @@ impl<H: Hsm> Kernel<H> {
         Ok(self.own()?.encoded.clone())
     }
 
+    fn make_what_all_need(&mut self) -> Outcome<()> {
+        self.hsm.create_mac()?;
+        for key in [
+            Resident::SignDescriptor,
+            Resident::SignStatement,
+            Resident::SignCheckpoint,
+        ] {
+            self.hsm.create(key)?;
+        }
+        Ok(())
+    }
+
     fn has_descriptor(&mut self) -> Outcome<bool> {
         Ok(!self.hsm.read_data(DataObject::Descriptor)?.is_empty())
     }
 
+    /// The profiles that the operator leaves open.
+    fn candidates(&self) -> Vec<Profile> {
+        let pinned = self.settings.profile.as_deref();
+        CANDIDATES
+            .into_iter()
+            .filter(|profile| pinned.is_none_or(|name| name == profile.name()))
+            .collect()
+    }
+
     /// The first profile that works on this token, both directions, byte for byte.
-    fn pick_profile(&mut self, identity: &Identity) -> Outcome<Profile> {
+    fn pick_profile(&mut self, identity: &Identity, candidates: &[Profile]) -> Outcome<Profile> {
         let mut reasons = Vec::new();
-        for profile in CANDIDATES {
-            if self
-                .settings
-                .profile
-                .as_deref()
-                .is_some_and(|pinned| pinned != profile.name())
-            {
-                continue;
-            }
-            match self.known_answer(identity, profile) {
-                Ok(()) => return Ok(profile),
-                Err(fault) => match fault.reaction {
-                    // What may pass when it is tried again must not decide the profile for good.
-                    Reaction::NewSession
-                    | Reaction::LogIn
-                    | Reaction::Reinitialise
-                    | Reaction::Latch
-                    | Reaction::Later => {
-                        return Err(fault);
-                    }
-                    Reaction::BadInput | Reaction::SelfTest | Reaction::Refuse => {
-                        reasons.push(format!(
-                            "{} ({}): {}",
-                            profile.name(),
-                            profile.mechanisms(),
-                            fault.error.text
-                        ));
-                    }
-                },
-            }
+        for profile in candidates {
+            let reason = match self.known_answer(identity, *profile) {
+                Ok(()) => return Ok(*profile),
+                // What may pass when it is tried again must not decide the profile for good.
+                Err(fault) => decided(fault)?,
+            };
+            let (name, mechanisms) = (profile.name(), profile.mechanisms());
+            reasons.push(format!("{name} ({mechanisms}): {reason}"));
         }
         let pinned = self.settings.profile.as_deref().unwrap_or("any");
         Err(Fault::refuse(
@@ -198,6 +196,9 @@ impl<H: Hsm> Kernel<H> {
             );
             return Err(Fault::refuse(ErrorClass::WrongToken, text));
         }
+        if self.settings.fips {
+            self.is_approved(described.profile)?;
+        }
         let mut present = self.describe(identity, described.profile)?;
         // A label may be changed by the vendor's tools; the serial and the keys say who the token is.
         present.label.clone_from(&described.label);
@@ -220,4 +221,18 @@ impl<H: Hsm> Kernel<H> {
             fingerprint,
         })
     }
+}
+
+/// A module that refuses what every profile stands on serves no custodian, and is named.
+fn unable(identity: &Identity, fault: Fault) -> Fault {
+    if fault.reaction != Reaction::Refuse || fault.error.class != ErrorClass::Device {
+        return fault;
+    }
+    Fault::refuse(
+        ErrorClass::ModuleUnfit,
+        format!(
+            "the module ({}) cannot make the keys that every custodian has: {}",
+            identity.module, fault.error.text
+        ),
+    )
 }

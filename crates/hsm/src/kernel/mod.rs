@@ -6,6 +6,7 @@
 //! self-test decides. Where there is a gate, no session is opened for a caller that it has not admitted, and none outlives that caller's
 //! process. No method here can return a share, since `trait Hsm` has none that does.
 
+mod approve;
 mod init;
 mod journal;
 mod prove;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub custodian: CustodianId,
     /// The profile the operator pinned, by name; otherwise `init` picks.
     pub profile: Option<String>,
+    /// Nothing but approved algorithms; see [`crate::fips`].
+    pub fips: bool,
 }
 
 /// The custodian once its descriptor is known.
@@ -60,7 +63,18 @@ pub struct Kernel<H: Hsm> {
     state: Option<State>,
     /// Whether this process has read attributes back and passed a self-test.
     proven: bool,
+    /// What of the work itself was read back by this process.
+    seen: Seen,
     failed: bool,
+}
+
+/// The self-test reads objects of its own back; so that a module cannot behave for it alone, the first one of each real kind
+/// is read back as well.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    ingested: bool,
+    stored: bool,
+    session: bool,
 }
 
 impl<H: Hsm> Kernel<H> {
@@ -75,6 +89,7 @@ impl<H: Hsm> Kernel<H> {
             own: None,
             state: None,
             proven: false,
+            seen: Seen::default(),
             failed: false,
         }
     }
@@ -201,6 +216,7 @@ impl<H: Hsm> Kernel<H> {
             serial,
             module,
             initialised,
+            fips: self.settings.fips,
         }))
     }
 
@@ -272,6 +288,7 @@ impl<H: Hsm> Kernel<H> {
 
     fn forget(&mut self) {
         (self.own, self.state, self.proven) = (None, None, false);
+        self.seen = Seen::default();
     }
 
     /// Own descriptor, read from the token once and compared with the keys that are there.

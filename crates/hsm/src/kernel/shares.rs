@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 use super::sessions::Agent;
 use super::{Journal, Kernel};
 use crate::error::{ErrorClass, HsmError};
-use crate::token::{Fault, Hsm, MacKey, Outcome, Resident, Wrapper};
+use crate::token::{Fault, Hsm, Kind, MacKey, Outcome, Resident, Wrapper};
 use crate::wire::{Answer, Ingest, Ingested, ShareRow};
 
 /// Kinds of input in the journal.
@@ -100,8 +100,14 @@ impl<H: Hsm> Kernel<H> {
         let object = match (self.profile()?, agent) {
             (Profile::EcdhKw(kdf), Agent::Ec(point)) => {
                 let context = deliver_context(&self.settings.custodian, id, point);
-                self.prove()?
-                    .derive(Resident::Transport, point, kdf, &context)?
+                let key = self
+                    .prove()?
+                    .derive(Resident::Transport, point, kdf, &context)?;
+                if !self.seen.session {
+                    self.read_back(key, Kind::SessionKey)?;
+                    self.seen.session = true;
+                }
+                key
             }
             (Profile::RsaOaep(_), Agent::Rsa(key)) => self.prove()?.import(key)?,
             (Profile::EcdhKw(_), Agent::Rsa(_)) | (Profile::RsaOaep(_), Agent::Ec(_)) => {
@@ -171,6 +177,10 @@ impl<H: Hsm> Kernel<H> {
     fn take_in(&mut self, identity: &RowIdentity, ingest: &Ingest<'_>) -> Outcome<Ingested> {
         self.refuse_revoked(identity.key_id.as_str(), identity.version)?;
         let share = self.open_sealed(&identity.header_hash, ingest.sealed)?;
+        if !self.seen.ingested {
+            self.read_back(share, Kind::Share)?;
+            self.seen.ingested = true;
+        }
         let rewrapped = self.examine_and_wrap(share, identity, ingest);
         let destroyed = self.hsm.destroy(share);
         let wrapped = rewrapped?;
@@ -305,11 +315,24 @@ impl<H: Hsm> Kernel<H> {
             Profile::RsaOaep(hash) => Wrapper::RsaSeal(hash),
         };
         let share = hsm.unwrap(wrapper, row.wrapped)?;
-        let done = work(hsm, share);
-        let destroyed = hsm.destroy(share);
+        if !self.seen.stored {
+            self.read_back(share, Kind::Share)?;
+            self.seen.stored = true;
+        }
+        let done = work(&mut self.hsm, share);
+        let destroyed = self.hsm.destroy(share);
         let done = done?;
         destroyed?;
         Ok(done)
+    }
+
+    /// Reads an object's attributes back, and destroys it if the module ignored them.
+    fn read_back(&mut self, object: H::Object, kind: Kind) -> Outcome<()> {
+        let outcome = self.hsm.read_back(object, kind);
+        if outcome.is_err() {
+            let _ = self.hsm.destroy(object);
+        }
+        outcome
     }
 
     /// Runs work on an input that could kill the token, with the journal around it. The token shows first that it works

@@ -6,7 +6,7 @@ use custody::rsa::RsaPublic;
 
 use super::{During, Token, objects};
 use crate::error::ErrorClass;
-use crate::token::{Fault, Outcome, Public, Resident};
+use crate::token::{Fault, Hsm, Outcome, Public, Resident};
 
 impl Token {
     /// The one object of this class and label; none and two are errors.
@@ -54,9 +54,42 @@ impl Token {
             return Ok(*handle);
         }
         let handle = self.one(class, label)?;
-        self.compare(handle, &objects::resident(), label)?;
+        let mut expected = objects::resident(label);
+        let mut ignored = self.ignored(handle, &expected)?;
+        if ignored == Some(Attribute::Local(true)) && self.keeps_no_local()? {
+            expected.retain(|attribute| *attribute != Attribute::Local(true));
+            ignored = self.ignored(handle, &expected)?;
+        }
+        self.refuse_ignored(ignored, label)?;
+        self.hides_value(handle, label)?;
         self.handles.insert(label.to_owned(), handle);
         Ok(handle)
+    }
+
+    /// Whether the module, as NSS does, never says of a key that it was generated here, and tells generated keys from imported
+    /// ones by their history instead. Both are seen on session objects of our own: the first generated, the second imported.
+    fn keeps_no_local(&mut self) -> Outcome<bool> {
+        let generated = self.generate_probe()?;
+        let marked = self.ignored(generated, &[Attribute::Local(true)]);
+        self.destroy(generated)?;
+        if marked?.is_none() {
+            return Ok(false);
+        }
+        let work = self.work()?;
+        let imported = work
+            .create_object(&objects::worthless())
+            .during("import a worthless key")?;
+        let history = [
+            AttributeType::AlwaysSensitive,
+            AttributeType::NeverExtractable,
+        ];
+        let found = work
+            .get_attributes(imported, &history)
+            .during("read attributes back");
+        self.destroy(imported)?;
+        let found = found?;
+        Ok(found.contains(&Attribute::AlwaysSensitive(false))
+            && found.contains(&Attribute::NeverExtractable(false)))
     }
 
     /// Compares attributes, and asks for the size of the value: a module that would tell it, would tell the value.
@@ -66,25 +99,46 @@ impl Token {
         expected: &[Attribute],
         what: &str,
     ) -> Outcome<()> {
-        let work = self.work()?;
-        let found = work
+        let ignored = self.ignored(object, expected)?;
+        self.refuse_ignored(ignored, what)?;
+        self.hides_value(object, what)
+    }
+
+    /// The first of these that the object does not have.
+    fn ignored(
+        &mut self,
+        object: ObjectHandle,
+        expected: &[Attribute],
+    ) -> Outcome<Option<Attribute>> {
+        let found = self
+            .work()?
             .get_attributes(object, &objects::types(expected))
             .during("read attributes back")?;
-        for wanted in expected {
-            // An attribute that the object does not have (CKA_DECRYPT of an EC key) is as good as false.
+        let differs = |wanted: &&Attribute| {
             let present = found
                 .iter()
                 .find(|attribute| attribute.attribute_type() == wanted.attribute_type());
-            if present.is_some_and(|present| present != wanted)
-                || (present.is_none() && is_true(wanted))
-            {
-                let text = format!(
-                    "the module ignores {wanted:?} of {what}: it cannot hold shares, use another one"
-                );
-                return Err(Fault::refuse(ErrorClass::ModuleUnfit, text));
-            }
-        }
-        let value = work
+            // An attribute that the object does not have (CKA_DECRYPT of an EC key) is as good as false.
+            present.map_or_else(|| is_true(wanted), |present| present != *wanted)
+        };
+        Ok(expected.iter().find(differs).cloned())
+    }
+
+    fn refuse_ignored(&mut self, ignored: Option<Attribute>, what: &str) -> Outcome<()> {
+        let Some(ignored) = ignored else {
+            return Ok(());
+        };
+        let module = &self.live()?.identity.module;
+        let text = format!(
+            "the module ({module}) ignores {ignored:?} of {what}: it cannot hold shares, use another one"
+        );
+        Err(Fault::refuse(ErrorClass::ModuleUnfit, text))
+    }
+
+    fn hides_value(&mut self, object: ObjectHandle, what: &str) -> Outcome<()> {
+        let live = self.live()?;
+        let value = live
+            .work
             .get_attribute_info(object, &[AttributeType::Value])
             .during("ask whether a value is readable")?;
         if value
@@ -92,7 +146,8 @@ impl Token {
             .any(|info| matches!(info, AttributeInfo::Available(_)))
         {
             let text = format!(
-                "the module would return the value of {what} in clear: it cannot hold shares, use another one"
+                "the module ({}) would return the value of {what} in clear: it cannot hold shares, use another one",
+                live.identity.module
             );
             return Err(Fault::refuse(ErrorClass::ModuleUnfit, text));
         }
@@ -104,10 +159,13 @@ fn is_true(attribute: &Attribute) -> bool {
     matches!(
         attribute,
         Attribute::Sensitive(true)
+            | Attribute::AlwaysSensitive(true)
+            | Attribute::NeverExtractable(true)
             | Attribute::Extractable(true)
             | Attribute::Sign(true)
             | Attribute::Wrap(true)
             | Attribute::Unwrap(true)
+            | Attribute::Derive(true)
     )
 }
 

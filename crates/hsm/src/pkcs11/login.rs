@@ -1,11 +1,12 @@
 //! Reaching the token: initialise, find it by label and serial, open sessions, log in once; and the same again after a fault.
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
 use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
 
+use super::initialise::initialise;
 use super::{During, Live, Token, rv};
 use crate::error::ErrorClass;
 use crate::token::{Fault, Identity, Outcome, Reaction};
@@ -39,6 +40,12 @@ impl Token {
         Ok(())
     }
 
+    /// The module, once the token is reached.
+    pub(super) fn loaded(&mut self) -> Outcome<Pkcs11> {
+        self.live()?;
+        self.module()
+    }
+
     /// The module, loaded once and never unloaded: vendors' libraries have threads that do not survive that.
     fn module(&mut self) -> Outcome<Pkcs11> {
         let module = match &self.module {
@@ -56,7 +63,7 @@ impl Token {
             }
         };
         if !self.initialised {
-            match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+            match initialise(&module, self.settings.init_args.as_deref()) {
                 Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
                 Err(error) => return Err(rv::fault("initialise the module", &error)),
             }
@@ -70,10 +77,17 @@ impl Token {
         let (label, serial) = (&self.settings.label, &self.settings.serial);
         let mut present = Vec::new();
         let mut found = Vec::new();
+        let mut unreadable = None;
         for slot in module.get_slots_with_token().during("list the slots")? {
-            let info = module
-                .get_token_info(slot)
-                .during("ask which token is in a slot")?;
+            let info = match module.get_token_info(slot) {
+                Ok(info) => info,
+                // opencryptoki writes a clock that is none. Another slot may still be ours.
+                Err(error @ (Error::ParseInt(_) | Error::InvalidValue)) => {
+                    unreadable = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(rv::fault("ask which token is in a slot", &error)),
+            };
             if !info.token_initialized() {
                 continue;
             }
@@ -89,6 +103,9 @@ impl Token {
             if fits {
                 found.push((slot, info));
             }
+        }
+        if let (Some(error), []) = (unreadable, found.as_slice()) {
+            return Err(misdescribed(module, &error));
         }
         let wanted = [
             label.as_ref().map(|label| format!("label {label}")),
@@ -227,4 +244,16 @@ impl Token {
         });
         Ok(())
     }
+}
+
+/// A module whose tokens cannot even be told apart; what else it gets wrong need not be found out.
+fn misdescribed(module: &Pkcs11, error: &Error) -> Fault {
+    let name = module
+        .get_library_info()
+        .map(|info| format!("{} {}", info.manufacturer_id(), info.library_version()))
+        .unwrap_or_default();
+    let text = format!(
+        "the module ({name}) describes a token otherwise than the standard says ({error}): use another one"
+    );
+    Fault::refuse(ErrorClass::ModuleUnfit, text)
 }

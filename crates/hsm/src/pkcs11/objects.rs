@@ -8,7 +8,7 @@ use crate::token::{Kind, Resident};
 /// DER of the OID of P-256 (1.2.840.10045.3.1.7).
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 /// Modulus of the RSA seal key: these live for years.
-const RSA_BITS: u64 = 3072;
+pub(super) const RSA_BITS: u64 = 3072;
 /// A share record.
 pub(super) const SHARE_LEN: u64 = 64;
 
@@ -31,13 +31,13 @@ fn always(label: &str, id: &[u8; 16], mechanism: MechanismType) -> Vec<Attribute
     ]
 }
 
-/// The private half of a resident key.
-pub(super) fn private(key: Resident, id: &[u8; 16]) -> Vec<Attribute> {
+/// The private half of a resident key; `signature` is what a signing key is made for.
+pub(super) fn private(key: Resident, id: &[u8; 16], signature: MechanismType) -> Vec<Attribute> {
     let (mechanism, usage) = match key {
         Resident::Seal | Resident::Transport => (MechanismType::ECDH1_DERIVE, [true, false, false]),
         Resident::RsaSeal => (MechanismType::RSA_PKCS_OAEP, [false, true, false]),
         Resident::SignDescriptor | Resident::SignStatement | Resident::SignCheckpoint => {
-            (MechanismType::ECDSA, [false, false, true])
+            (signature, [false, false, true])
         }
     };
     let [derive, unwrap, sign] = usage;
@@ -51,8 +51,12 @@ pub(super) fn private(key: Resident, id: &[u8; 16]) -> Vec<Attribute> {
     template
 }
 
-/// The public half: for reading only.
+/// The public half: for reading only. That of a signing key may verify, since modules sign and verify once to test a new pair.
 pub(super) fn public(key: Resident, id: &[u8; 16]) -> Vec<Attribute> {
+    let verifies = match key {
+        Resident::SignDescriptor | Resident::SignStatement | Resident::SignCheckpoint => true,
+        Resident::Seal | Resident::Transport | Resident::RsaSeal => false,
+    };
     let mut template = vec![
         Attribute::Token(true),
         Attribute::Private(false),
@@ -62,7 +66,7 @@ pub(super) fn public(key: Resident, id: &[u8; 16]) -> Vec<Attribute> {
         Attribute::Copyable(false),
         Attribute::Encrypt(false),
         Attribute::Wrap(false),
-        Attribute::Verify(false),
+        Attribute::Verify(verifies),
     ];
     match key {
         Resident::RsaSeal => {
@@ -123,6 +127,54 @@ pub(super) fn share() -> Vec<Attribute> {
     ]
 }
 
+/// A pair of EC keys that lives for one trial.
+pub(super) fn trial_ec() -> (Vec<Attribute>, Vec<Attribute>) {
+    let mut private = trial_private();
+    private.extend([Attribute::Derive(true), Attribute::Sign(false)]);
+    let public = vec![
+        Attribute::Token(false),
+        Attribute::Private(false),
+        Attribute::EcParams(P256.to_vec()),
+    ];
+    (public, private)
+}
+
+/// A pair of RSA keys that lives for one trial.
+pub(super) fn trial_rsa(bits: u64) -> (Vec<Attribute>, Vec<Attribute>) {
+    let mut private = trial_private();
+    private.extend([Attribute::Unwrap(true), Attribute::Decrypt(false)]);
+    let public = vec![
+        Attribute::Token(false),
+        Attribute::Private(false),
+        Attribute::Wrap(true),
+        Attribute::ModulusBits(ulong(bits)),
+        Attribute::PublicExponent(vec![1, 0, 1]),
+    ];
+    (public, private)
+}
+
+fn trial_private() -> Vec<Attribute> {
+    vec![
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+    ]
+}
+
+/// A key that everybody knows, as sensitive as an import can be: to see what the module says of imported keys.
+pub(super) fn worthless() -> Vec<Attribute> {
+    vec![
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Value(vec![0x55; 32]),
+    ]
+}
+
 /// The agreed secret on its way to a session key (`null-cbc`): derives, nothing else.
 pub(super) fn agreed() -> Vec<Attribute> {
     aes_session(false, true)
@@ -170,6 +222,17 @@ pub(super) fn agent_key(modulus: Vec<u8>, exponent: Vec<u8>) -> Vec<Attribute> {
 /// Which attributes an object must report, beside its value being unreadable.
 pub(super) fn expected(kind: Kind) -> Vec<Attribute> {
     let mut expected = match kind {
+        Kind::Agreed => {
+            return vec![
+                Attribute::Extractable(false),
+                Attribute::Sensitive(true),
+                Attribute::Token(false),
+                Attribute::Derive(true),
+                Attribute::Wrap(false),
+                Attribute::Encrypt(false),
+                Attribute::Decrypt(false),
+            ];
+        }
         Kind::Share => vec![
             Attribute::Extractable(true),
             Attribute::Sign(true),
@@ -195,8 +258,31 @@ pub(super) fn expected(kind: Kind) -> Vec<Attribute> {
     expected
 }
 
-/// Which attributes a resident private or secret key must report.
-pub(super) fn resident() -> Vec<Attribute> {
+/// Which attributes a resident private or secret key must report: those that all have, and what this one is for.
+pub(super) fn resident(label: &str) -> Vec<Attribute> {
+    let derives = [Resident::Seal, Resident::Transport]
+        .iter()
+        .any(|key| key.label() == label);
+    let signs = [
+        Resident::SignDescriptor,
+        Resident::SignStatement,
+        Resident::SignCheckpoint,
+    ]
+    .iter()
+    .any(|key| key.label() == label);
+    let mut expected = vec![Attribute::Derive(derives)];
+    // Only what a key must be able to do is asked for beyond that: modules differ in what they call the rest of a key
+    // that they were told little about.
+    if signs || label == super::MAC_LABEL {
+        expected.push(Attribute::Sign(true));
+    } else if !derives {
+        expected.push(Attribute::Unwrap(true));
+    }
+    expected.extend(everywhere());
+    expected
+}
+
+fn everywhere() -> Vec<Attribute> {
     vec![
         Attribute::Sensitive(true),
         Attribute::AlwaysSensitive(true),
@@ -204,6 +290,7 @@ pub(super) fn resident() -> Vec<Attribute> {
         Attribute::NeverExtractable(true),
         Attribute::Local(true),
         Attribute::Modifiable(false),
+        Attribute::Copyable(false),
         Attribute::Decrypt(false),
     ]
 }

@@ -23,6 +23,8 @@ pub struct Hello {
     pub module: String,
     /// Whether `init` has been completed: a descriptor is on the token.
     pub initialised: bool,
+    /// Whether it was told to call nothing but approved algorithms.
+    pub fips: bool,
 }
 
 /// A share that was taken in: the three parts of a [`super::ShareRow`], to be stored as they are.
@@ -188,6 +190,7 @@ fn write_hello(w: &mut Writer<'_>, hello: &Hello) {
     w.bytes(hello.serial.as_bytes());
     w.bytes(hello.module.as_bytes());
     w.u8(u8::from(hello.initialised));
+    w.u8(u8::from(hello.fips));
 }
 
 fn read_hello(r: &mut Reader<'_>) -> Result<Hello, WireError> {
@@ -197,5 +200,6 @@ fn read_hello(r: &mut Reader<'_>) -> Result<Hello, WireError> {
         serial: r.text()?.to_owned(),
         module: r.text()?.to_owned(),
         initialised: r.bool()?,
+        fips: r.bool()?,
     })
 }

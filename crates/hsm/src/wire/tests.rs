@@ -70,7 +70,7 @@ proptest! {
     fn answers_survive_the_wire(bytes in blob(), text in ".{0,40}", set in revoked(), initialised in any::<bool>()) {
         for answer in [
             Answer::Failed(HsmError::new(ErrorClass::Revoked, text.clone())), Answer::Done,
-            Answer::Hello(Hello { version: 1, custodian: text.clone(), serial: text.clone(), module: text.clone(), initialised }),
+            Answer::Hello(Hello { version: 1, custodian: text.clone(), serial: text.clone(), module: text.clone(), initialised, fips: !initialised }),
             Answer::Descriptor(bytes.clone()), Answer::Ingested(Ingested { identity: bytes.clone(), wrapped: bytes.clone(), mac: [1; 32] }),
             Answer::Delivered(bytes.clone()), Answer::Digest([3; 32]), Answer::Signature([4; 64]),
             Answer::State(State { revision: 5, digest: [6; 32], revoked: set.clone() }),

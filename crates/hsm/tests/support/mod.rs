@@ -20,6 +20,7 @@ use hsm::error::{ErrorClass, HsmError};
 use hsm::wire::{Answer, Ingest, Ingested, Request, parse_answer, parse_frame, write_request};
 use secret::Secret;
 use softhsm::TokenDir;
+use softhsm::nss::NssDir;
 
 pub const TOKEN_PROGRAM: &str = env!("CARGO_BIN_EXE_tacit-token");
 
@@ -56,18 +57,23 @@ pub struct Process {
 
 impl Process {
     pub fn start(token: &TokenDir, state: &Path, extra: &[&str]) -> Process {
+        Process::on(&config(token, state), extra)
+    }
+
+    /// On whatever token that configuration names, through the arguments that the daemon would give.
+    pub fn on(config: &TokenConfig, extra: &[&str]) -> Process {
+        Process::through(Command::new(TOKEN_PROGRAM), config, extra)
+    }
+
+    /// The same, where `command` runs the token process in surroundings of its own.
+    pub fn through(mut command: Command, config: &TokenConfig, extra: &[&str]) -> Process {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = Command::new(TOKEN_PROGRAM)
-            .args(["--id", &token.id, "--module"])
-            .arg(&token.module)
-            .args(["--token-label", &token.label, "--pin-file"])
-            .arg(&token.pin_file)
-            .arg("--state-dir")
-            .arg(state)
-            .args(["--fd", "0"])
+        let child = command
+            .args(config.arguments())
             .args(extra)
             .env_clear()
-            .env("SOFTHSM2_CONF", &token.conf)
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs(&config.env)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
@@ -264,4 +270,15 @@ impl Drop for Service {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A configuration for an NSS database: nothing but other values in the same fields.
+pub fn nss_config(token: &NssDir, state: &Path) -> TokenConfig {
+    let mut config = TokenConfig::new(&token.id, &token.module, &token.pin_file, state);
+    config.token_label = Some(token.label.clone());
+    config.init_args = Some(token.init_args.clone());
+    let (name, value) = softhsm::nss::QUICK;
+    config.env.insert(name.into(), value.into());
+    config.program = Some(TOKEN_PROGRAM.into());
+    config
 }

@@ -163,6 +163,8 @@ pub fn raw(module: &str, pin_file: &str, scratch: &str, label: &str) -> anyhow::
         module: module.into(),
         label: Some(label.to_owned()),
         serial: None,
+        init_args: None,
+        fips: false,
         pin: PinFile::new(Path::new(pin_file), Path::new(scratch)),
     });
     done(token.ready())?;
