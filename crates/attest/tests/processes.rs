@@ -1,7 +1,13 @@
 //! Real processes at the other end of a socket: alive, dead, replaced, inherited, elsewhere.
 //!
 //! The other processes are this program again: a test that is ignored unless it is called by name is what they run.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests; another process is told in its environment what to do"
+)]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -36,7 +42,11 @@ fn as_helper(command: &mut Command, name: &str) {
 fn said(lines: &mut BufReader<ChildStdout>, mark: &str) -> String {
     loop {
         let mut line = String::new();
-        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended before {mark}");
+        assert_ne!(
+            lines.read_line(&mut line).unwrap(),
+            0,
+            "it ended before {mark}"
+        );
         // The test runner writes its own beginning of a line before ours.
         if let Some((_, rest)) = line.split_once(mark) {
             return rest.trim().to_owned();
@@ -58,6 +68,10 @@ fn helper_connects() {
 /// Connects and leaves the connection to a process that it starts, as its standard input.
 #[test]
 #[ignore = "run by other tests, as another process"]
+#[expect(
+    clippy::zombie_processes,
+    reason = "the heir outlives this process, which is the point"
+)]
 fn helper_bequeaths() {
     let socket = UnixStream::connect(std::env::var(SOCKET).unwrap()).unwrap();
     let heir = Command::new("sleep")
@@ -76,7 +90,10 @@ fn helper_takes_its_input() {
     let stdin = std::io::stdin();
     let taken = Peer::take(stdin.as_fd(), OldKernel::Refuse).map(Arc::new);
     let outcome = taken.and_then(|peer| prove(&Requirements::default(), &peer));
-    println!("TAKEN {}", outcome.map_or_else(|refused| refused.name(), |_| "ok"));
+    println!(
+        "TAKEN {}",
+        outcome.map_or_else(|refused| refused.name(), |_| "ok")
+    );
 }
 
 struct Connected {
@@ -95,7 +112,12 @@ fn connected_by(mut command: Command) -> Connected {
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let own_words = said(&mut lines, "CONNECTED ");
     let (socket, _) = listener.accept().unwrap();
-    Connected { child, socket, own_words, _dir: dir }
+    Connected {
+        child,
+        socket,
+        own_words,
+        _dir: dir,
+    }
 }
 
 fn connected() -> Connected {
@@ -107,7 +129,13 @@ fn take(socket: &UnixStream) -> Result<Arc<Peer>, Refused> {
 }
 
 fn prove(requirements: &Requirements, peer: &Arc<Peer>) -> Result<Facts, Refused> {
-    let evidence = Evidence { peer, token: b"", keys: None, pods: None, now: SystemTime::now() };
+    let evidence = Evidence {
+        peer,
+        token: b"",
+        keys: None,
+        pods: None,
+        now: SystemTime::now(),
+    };
     examine(requirements, true, &evidence, &mut Bearers::default())
 }
 
@@ -139,8 +167,15 @@ fn a_process_that_lives_is_known_and_one_that_ended_is_refused() {
     let mut one = connected();
     let peer = take(&one.socket).unwrap();
     let facts = prove(&Requirements::default(), &peer).unwrap();
-    assert_eq!((facts.uid, facts.pid), (nix::unistd::geteuid().as_raw(), one.child.id()));
-    assert_eq!(take(&one.socket).unwrap().process(), peer.process(), "the same process");
+    assert_eq!(
+        (facts.uid, facts.pid),
+        (nix::unistd::geteuid().as_raw(), one.child.id())
+    );
+    assert_eq!(
+        take(&one.socket).unwrap().process(),
+        peer.process(),
+        "the same process"
+    );
     let mut other = connected();
     assert_ne!(take(&other.socket).unwrap().process(), peer.process());
     end(&mut other.child);
@@ -152,11 +187,21 @@ fn a_process_that_lives_is_known_and_one_that_ended_is_refused() {
         nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT,
     )
     .unwrap();
-    assert_eq!(prove(&Requirements::default(), &peer), Err(Refused::DeadPeer));
+    assert_eq!(
+        prove(&Requirements::default(), &peer),
+        Err(Refused::DeadPeer)
+    );
     assert_eq!(take(&one.socket).unwrap_err(), Refused::DeadPeer);
     one.child.wait().unwrap();
-    assert_eq!(prove(&Requirements::default(), &peer), Err(Refused::DeadPeer));
-    assert_eq!(take(&one.socket).unwrap_err(), Refused::DeadPeer, "after it was reaped");
+    assert_eq!(
+        prove(&Requirements::default(), &peer),
+        Err(Refused::DeadPeer)
+    );
+    assert_eq!(
+        take(&one.socket).unwrap_err(),
+        Refused::DeadPeer,
+        "after it was reaped"
+    );
 }
 
 #[test]
@@ -167,9 +212,19 @@ fn a_process_that_got_the_peers_id_is_not_taken_for_it() {
     let Some(mut reborn) = reborn_as(peer.process().pid) else {
         return;
     };
-    assert!(Path::new(&format!("/proc/{}/cgroup", reborn.id())).exists(), "the id is in use");
-    assert_eq!(prove(&Requirements::default(), &peer), Err(Refused::DeadPeer));
-    assert_eq!(peer.cgroup(), Err(Refused::DeadPeer), "what stands under that id is another's");
+    assert!(
+        Path::new(&format!("/proc/{}/cgroup", reborn.id())).exists(),
+        "the id is in use"
+    );
+    assert_eq!(
+        prove(&Requirements::default(), &peer),
+        Err(Refused::DeadPeer)
+    );
+    assert_eq!(
+        peer.cgroup(),
+        Err(Refused::DeadPeer),
+        "what stands under that id is another's"
+    );
     // And before anybody had looked: the connection was waiting while its maker died.
     assert_eq!(take(&one.socket).unwrap_err(), Refused::DeadPeer);
     end(&mut reborn);
@@ -180,14 +235,23 @@ fn a_connection_that_was_inherited_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
-    let mut parent = helper("helper_bequeaths").env(SOCKET, &path).spawn().unwrap();
+    let mut parent = helper("helper_bequeaths")
+        .env(SOCKET, &path)
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(parent.stdout.take().unwrap());
     let heir: i32 = said(&mut lines, "HEIR ").parse().unwrap();
     parent.wait().unwrap();
     let (mut socket, _) = listener.accept().unwrap();
-    socket.write_all(b"x").expect("the heir holds the other end");
+    socket
+        .write_all(b"x")
+        .expect("the heir holds the other end");
     assert_eq!(take(&socket).unwrap_err(), Refused::DeadPeer);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(heir), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(heir),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 /// `unshare`, with a user namespace where we are not root; `None` where that is not allowed.
@@ -217,7 +281,10 @@ fn a_peer_of_another_pid_namespace_is_refused_by_name() {
     let socket = OwnedFd::from(one.socket.try_clone().unwrap());
     let mut inside = command.stdin(Stdio::from(socket)).spawn().unwrap();
     let mut lines = BufReader::new(inside.stdout.take().unwrap());
-    assert_eq!(said(&mut lines, "TAKEN "), Refused::OtherPidNamespace.name());
+    assert_eq!(
+        said(&mut lines, "TAKEN "),
+        Refused::OtherPidNamespace.name()
+    );
     inside.wait().unwrap();
     // The nearest neighbour: the same peer, asked about where its process can be seen.
     assert!(prove(&Requirements::default(), &take(&one.socket).unwrap()).is_ok());
@@ -232,16 +299,26 @@ fn mounts_that_forge_a_cgroup_convince_nobody_outside() {
     };
     let dir = tempfile::tempdir().unwrap();
     let forged = dir.path().join("cgroup");
-    let path = format!("/kubepods/besteffort/pod2c48913c-b29f-41e7-9350-020968147796/{}", "a".repeat(64));
+    let path = format!(
+        "/kubepods/besteffort/pod2c48913c-b29f-41e7-9350-020968147796/{}",
+        "a".repeat(64)
+    );
     fs::write(&forged, format!("0::{path}\n")).unwrap();
     fs::create_dir_all(dir.path().join(&path[1..])).unwrap();
     // Both ways: a file of its own over what the kernel says, and a mount whose root is named like a pod's cgroup.
     let script = "mount --bind \"$1\" /proc/$$/cgroup && mount --bind \"$2\" /sys/fs/cgroup && shift 2 && exec \"$@\"";
-    command.args(["sh", "-c", script, "sh"]).arg(&forged).arg(dir.path().join(&path[1..]));
+    command
+        .args(["sh", "-c", script, "sh"])
+        .arg(&forged)
+        .arg(dir.path().join(&path[1..]));
     command.arg(std::env::current_exe().unwrap());
     as_helper(&mut command, "helper_connects");
     let mut one = connected_by(command);
-    assert!(one.own_words.contains(&path), "inside, the forgery works: {}", one.own_words);
+    assert!(
+        one.own_words.contains(&path),
+        "inside, the forgery works: {}",
+        one.own_words
+    );
     let requirements = Requirements {
         attestors: [Attestor::K8sCgroup].into(),
         ..Requirements::default()
@@ -261,7 +338,11 @@ fn a_token_is_good_for_one_process_until_that_has_ended() {
     let mut bearers = Bearers::default();
     let mut bind = |peer| bearers.bind([7; 32], later, peer, now);
     assert_eq!(bind(&first), Ok(()));
-    assert_eq!(bind(&first), Ok(()), "the same process may open another session");
+    assert_eq!(
+        bind(&first),
+        Ok(()),
+        "the same process may open another session"
+    );
     assert_eq!(bind(&second), Err(Refused::TokenReplayed));
     end(&mut one.child);
     assert_eq!(bind(&second), Ok(()), "a container that was restarted");

@@ -1,7 +1,13 @@
 //! A token process that judges callers by itself: what a daemon that lies can have of it.
 //!
 //! The daemon is the test, with the real client; the token process is the real one over SoftHSM; the agent is another process.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests; another process is told in its environment what to do"
+)]
 
 mod support;
 
@@ -47,7 +53,10 @@ impl Agent {
     fn start(dir: &Path, uid: Option<u32>) -> Agent {
         use std::os::unix::process::CommandExt as _;
         let keys = KeyPair::generate(&mut SystemRandom::new());
-        let path = dir.join(format!("witness-{}", hex::encode(&keys.public().as_bytes()[1..9])));
+        let path = dir.join(format!(
+            "witness-{}",
+            hex::encode(&keys.public().as_bytes()[1..9])
+        ));
         let listener = UnixListener::bind(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
         let message = WitnessedKeys::of(keys.public().as_bytes(), b"").message();
@@ -69,13 +78,25 @@ impl Agent {
         }
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        while !lines.next().expect("the agent vouches").unwrap().contains("VOUCHED") {}
+        while !lines
+            .next()
+            .expect("the agent vouches")
+            .unwrap()
+            .contains("VOUCHED")
+        {}
         let (socket, _) = listener.accept().unwrap();
-        Agent { child, keys, witness: Arc::new(OwnedFd::from(socket)) }
+        Agent {
+            child,
+            keys,
+            witness: Arc::new(OwnedFd::from(socket)),
+        }
     }
 
     fn evidence(&self) -> Evidence {
-        Evidence { witness: Some(Arc::clone(&self.witness)), ..Evidence::default() }
+        Evidence {
+            witness: Some(Arc::clone(&self.witness)),
+            ..Evidence::default()
+        }
     }
 
     fn public(&self) -> &[u8] {
@@ -98,7 +119,11 @@ struct Custodian {
 
 fn gate(dir: &Path, uid: u32) -> PathBuf {
     let file = dir.join("gate.toml");
-    std::fs::write(&file, format!("require = [\"unix\"]\n[[rule]]\nname = \"agents\"\nuid = {uid}\n")).unwrap();
+    std::fs::write(
+        &file,
+        format!("require = [\"unix\"]\n[[rule]]\nname = \"agents\"\nuid = {uid}\n"),
+    )
+    .unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     file
 }
@@ -110,7 +135,11 @@ async fn custodian(agents_uid: u32) -> Custodian {
     config.attest = Some(gate(dir.path(), agents_uid));
     let client = TokenClient::start(config);
     let descriptor = SignedDescriptor::parse(&client.init().await.unwrap()).unwrap();
-    Custodian { client, descriptor, dir }
+    Custodian {
+        client,
+        descriptor,
+        dir,
+    }
 }
 
 fn refused(result: Result<(), HsmError>, name: &str) {
@@ -130,16 +159,30 @@ async fn a_daemon_that_lies_about_a_caller_gets_no_session() {
         async move { client.open_session(&SESSION, &key, &evidence).await }
     };
     // It says that there is a caller.
-    refused(open(liar.public().as_bytes().to_vec(), Evidence::default()).await, "witness_missing");
+    refused(
+        open(liar.public().as_bytes().to_vec(), Evidence::default()).await,
+        "witness_missing",
+    );
     // It has a caller, and would have the share for a key of its own.
-    refused(open(liar.public().as_bytes().to_vec(), agent.evidence()).await, "witness_other_key");
+    refused(
+        open(liar.public().as_bytes().to_vec(), agent.evidence()).await,
+        "witness_other_key",
+    );
     // It shows a connection on which nobody vouched for anything.
     let (silent, _other) = UnixStream::pair().unwrap();
-    let evidence = Evidence { witness: Some(Arc::new(OwnedFd::from(silent))), ..Evidence::default() };
-    refused(open(agent.public().to_vec(), evidence).await, "witness_malformed");
+    let evidence = Evidence {
+        witness: Some(Arc::new(OwnedFd::from(silent))),
+        ..Evidence::default()
+    };
+    refused(
+        open(agent.public().to_vec(), evidence).await,
+        "witness_malformed",
+    );
     // The nearest neighbour: the truth, also twice.
     for _again in 0..2 {
-        open(agent.public().to_vec(), agent.evidence()).await.unwrap();
+        open(agent.public().to_vec(), agent.evidence())
+            .await
+            .unwrap();
     }
     custodian.client.shutdown().await;
 }
@@ -154,8 +197,16 @@ async fn a_daemon_that_vouches_for_itself_is_no_agent() {
     let agent = Agent::start(custodian.dir.path(), Some(4242));
     let own = Agent::start(custodian.dir.path(), None);
     let client = &custodian.client;
-    refused(client.open_session(&SESSION, own.public(), &own.evidence()).await, "no_rule");
-    client.open_session(&SESSION, agent.public(), &agent.evidence()).await.unwrap();
+    refused(
+        client
+            .open_session(&SESSION, own.public(), &own.evidence())
+            .await,
+        "no_rule",
+    );
+    client
+        .open_session(&SESSION, agent.public(), &agent.evidence())
+        .await
+        .unwrap();
     custodian.client.shutdown().await;
 }
 
@@ -167,7 +218,10 @@ async fn a_session_ends_with_the_process_that_it_was_opened_for() {
     let client = &custodian.client;
     let sealed = seal(&custodian.descriptor, "openai-prod", 1);
     let row = client.ingest(sealed.ingest()).await.unwrap();
-    client.open_session(&SESSION, agent.public(), &agent.evidence()).await.unwrap();
+    client
+        .open_session(&SESSION, agent.public(), &agent.evidence())
+        .await
+        .unwrap();
     assert!(client.deliver(&SESSION, row.row()).await.is_ok());
     agent.child.kill().unwrap();
     agent.child.wait().unwrap();
@@ -175,7 +229,12 @@ async fn a_session_ends_with_the_process_that_it_was_opened_for() {
     assert_eq!(error.class, ErrorClass::NotAttested, "{error}");
     assert!(error.text.starts_with("dead_peer"), "{error}");
     // Nor is it opened again for the dead, whose connection the daemon still holds.
-    refused(client.open_session(&SESSION, agent.public(), &agent.evidence()).await, "dead_peer");
+    refused(
+        client
+            .open_session(&SESSION, agent.public(), &agent.evidence())
+            .await,
+        "dead_peer",
+    );
     custodian.client.shutdown().await;
 }
 
@@ -188,10 +247,18 @@ async fn a_gate_that_changes_acts_at_once_and_a_broken_one_leaves_the_old_in_for
     let open = |session: u8| {
         let (public, evidence) = (agent.public().to_vec(), agent.evidence());
         let client = client.clone();
-        async move { client.open_session(&[session; 16], &public, &evidence).await }
+        async move {
+            client
+                .open_session(&[session; 16], &public, &evidence)
+                .await
+        }
     };
     let file = custodian.dir.path().join("gate.toml");
-    std::fs::write(&file, "require = [\"unix\"]\n[[rule]]\nname = \"everybody\"\n").unwrap();
+    std::fs::write(
+        &file,
+        "require = [\"unix\"]\n[[rule]]\nname = \"everybody\"\n",
+    )
+    .unwrap();
     open(1).await.unwrap();
     gate(custodian.dir.path(), own + 1);
     refused(open(2).await, "no_rule");
