@@ -5,7 +5,8 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "tests"
+    clippy::disallowed_methods,
+    reason = "tests; another process is told in its environment what to do"
 )]
 
 use std::fs;
@@ -67,6 +68,10 @@ fn helper_connects() {
 /// Connects and leaves the connection to a process that it starts, as its standard input.
 #[test]
 #[ignore = "run by other tests, as another process"]
+#[expect(
+    clippy::zombie_processes,
+    reason = "the heir outlives this process, which is the point"
+)]
 fn helper_bequeaths() {
     let socket = UnixStream::connect(std::env::var(SOCKET).unwrap()).unwrap();
     let heir = Command::new("sleep")

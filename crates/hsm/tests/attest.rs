@@ -5,7 +5,8 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "tests"
+    clippy::disallowed_methods,
+    reason = "tests; another process is told in its environment what to do"
 )]
 
 mod support;

@@ -22,10 +22,13 @@ const SILENT_MAX: usize = 64;
 /// How long nobody is let in after `accept` failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Whose connection it is, and for which keys.
+type Of = (u32, WitnessedKeys);
+
 /// Those that wait.
 #[derive(Debug, Default)]
 pub struct Witnesses {
-    waiting: Mutex<HashMap<(u32, WitnessedKeys), (Arc<OwnedFd>, Instant)>>,
+    waiting: Mutex<HashMap<Of, (Arc<OwnedFd>, Instant)>>,
     arrived: Notify,
 }
 
