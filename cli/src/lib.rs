@@ -63,6 +63,9 @@ pub fn run() -> ExitCode {
 }
 
 async fn command(cli: Cli, output: &Output) -> Answer {
+    if meets_secrets(&cli.command) {
+        secret::process::forbid_dumps()?;
+    }
     let paths = Paths::settle(&cli.global)?;
     match cli.command {
         Command::Agent(verb) => agent::run(verb, &paths, output).await,
@@ -76,5 +79,22 @@ async fn command(cli: Cli, output: &Output) -> Answer {
         Command::Status => status::run(&paths, output).await,
         Command::Trust(verb) => trust::run(verb, &paths, output).await,
         Command::VerifyStatement { file } => key::verify::offline(&file, &paths, output),
+    }
+}
+
+/// Whether a provider key or a sealer's passes through the process: then it leaves no core and is read by nobody. The
+/// others start programs of the user's, which must not inherit that they may gain no privileges.
+fn meets_secrets(command: &Command) -> bool {
+    match command {
+        // Accepting a backup is signed with a sealer's key.
+        Command::Backup(_) | Command::Key(_) | Command::Sealer(_) => true,
+        Command::Agent(_)
+        | Command::Custodian(_)
+        | Command::Dev(_)
+        | Command::Doctor
+        | Command::Run(_)
+        | Command::Status
+        | Command::Trust(_)
+        | Command::VerifyStatement { .. } => false,
     }
 }

@@ -524,6 +524,44 @@ mod tests {
     }
 
     #[test]
+    fn hardening_is_checked_where_it_stands_and_said_to_services_elsewhere() {
+        let with = |text: &str| read(&GOOD.replace("[store]", &format!("{text}\n[store]")));
+        let good = with("[hardening]\nrequire = true\nconnect = [443]").unwrap();
+        assert_eq!(
+            good.hardening.settings().unwrap().require,
+            confine::Measure::ALL.into()
+        );
+        let own =
+            "call_timeout = \"500ms\"\nhardening = { off = [\"landlock\"], connect = [1792] }";
+        let good = read(&GOOD.replace("call_timeout = \"500ms\"", own)).unwrap();
+        assert_eq!(good.tokens()[1].hardening.connect, [1792].into());
+        let service = format!("{own}\ntoken_socket = \"/run/tacit-token/b/token.sock\"");
+        for (bad, named) in [
+            (
+                with("[hardening]\noff = [\"sk-secret\"]"),
+                "[hardening] off",
+            ),
+            (
+                with("[hardening]\nrequire = [\"sk-secret\"]"),
+                "[hardening] require",
+            ),
+            (with("[hardening]\nrequire = \"sk-secret\""), "line"),
+            (
+                with("[hardening]\noff = [\"no_new_privs\"]"),
+                "[hardening] off",
+            ),
+            (
+                read(&GOOD.replace("call_timeout = \"500ms\"", &service)),
+                "[[custodian]] 2: hardening",
+            ),
+        ] {
+            let error = bad.unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+            assert!(!error.contains("sk-secret"), "{error}");
+        }
+    }
+
+    #[test]
     fn default_terms_are_checked_as_those_of_keys_are() {
         let with = |defaults: &str| {
             read(&GOOD.replace("[store]", &format!("[defaults]\n{defaults}\n[store]")))

@@ -230,3 +230,55 @@ fn neighbours_of_good_targets_and_fallbacks_are_refused() {
     );
     assert!(parse(&idle).unwrap_err().contains("weight above 0"));
 }
+
+#[test]
+fn hardening_and_memory_are_read_and_their_contradictions_refused() {
+    use confine::Measure;
+    use secret::Tier;
+    let with = |more: &str| {
+        parse(&format!(
+            "{more}\n[providers.gemini]\nsecret_key_ref = {{ store = \"g\" }}"
+        ))
+    };
+    let config = with("").unwrap();
+    assert_eq!(config.hardening, confine::Settings::default());
+    assert_eq!(config.memory.tiers(), [Tier::MemfdSecret, Tier::Locked]);
+    let config = with(
+        "[hardening]\nrequire = [\"landlock\"]\noff = [\"seccomp\"]\nread = [\"/srv/more\"]\nconnect = [3128]\n\
+         [memory]\nrequire = \"memfd_secret\"",
+    )
+    .unwrap();
+    assert_eq!(config.hardening.require, [Measure::Landlock].into());
+    assert_eq!(config.hardening.off, [Measure::Seccomp].into());
+    assert_eq!(config.hardening.connect, [3128].into());
+    assert_eq!(config.memory.tiers(), [Tier::MemfdSecret]);
+    let config = with("[hardening]\nrequire = true\n[memory]\ntier = \"locked\"").unwrap();
+    assert_eq!(config.hardening.require, Measure::ALL.into());
+    assert_eq!(config.memory.tiers(), [Tier::Locked]);
+    for (bad, named) in [
+        ("[hardening]\nrequire = \"sk-pasted\"", "hardening.require"),
+        ("[hardening]\noff = [\"sk-pasted\"]", "hardening.off"),
+        ("[hardening]\noff = [\"dumps\"]", "hardening.off"),
+        (
+            "[hardening]\nrequire = true\noff = [\"seccomp\"]",
+            "hardening",
+        ),
+        ("[hardening]\nread = [\"more\"]", "hardening"),
+        ("[hardening]\nconnect = [0]", "hardening.connect"),
+        ("[hardening]\nconnect = [65536]", "hardening.connect"),
+        (
+            "[hardening]\nconect = [1]",
+            "hardening.conect: unknown field",
+        ),
+        ("[memory]\nrequire = \"sk-pasted\"", "memory.require"),
+        ("[memory]\ntier = \"sk-pasted\"", "memory.tier"),
+        (
+            "[memory]\nrequire = \"memfd_secret\"\ntier = \"locked\"",
+            "memory.tier",
+        ),
+    ] {
+        let error = with(bad).unwrap_err();
+        assert!(error.contains(named), "{bad}: {error}");
+        assert!(!error.contains("sk-pasted"), "{error}");
+    }
+}

@@ -239,16 +239,18 @@ fn around(file: &Path) -> Vec<PathBuf> {
     places
 }
 
-/// The absolute paths that a text names and that exist, a file's directory for a file: where a module keeps its things,
-/// as its settings say. Never a directory of the system.
+/// The directories that a text names by absolute paths, those of files for files, as far as they exist: where a module
+/// keeps its things, as its settings say. Never a directory of the system.
 pub fn paths_in(text: &str) -> BTreeSet<PathBuf> {
     let separates = |c: char| c.is_whitespace() || "=:;,'\"()[]{}<>".contains(c);
     let named = text.split(separates).filter(|word| word.starts_with('/'));
     let places = named.filter_map(|word| {
-        let path = Path::new(word).canonicalize().ok()?;
-        match path.is_dir() {
-            true => Some(path),
-            false => Some(path.parent()?.to_owned()),
+        let path = Path::new(word);
+        match path.canonicalize() {
+            Ok(directory) if directory.is_dir() => Some(directory),
+            Ok(file) => Some(file.parent()?.to_owned()),
+            // A log or a lock that the module will make.
+            Err(_) => path.parent()?.canonicalize().ok(),
         }
     });
     let harmless = |place: &PathBuf| {
@@ -338,6 +340,8 @@ mod tests {
         );
         assert_eq!(paths_in(&text), [root.join("tokens")].into());
         let conf = root.join("softhsm2.conf").display().to_string();
-        assert_eq!(paths_in(&conf), [root].into());
+        assert_eq!(paths_in(&conf), [root.clone()].into());
+        let log = root.join("tokens/not-yet.log").display().to_string();
+        assert_eq!(paths_in(&log), [root.join("tokens")].into());
     }
 }
