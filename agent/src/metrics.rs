@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use prometheus::{
-    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use providers::Usage as Tokens;
 
+use crate::keys::hsmd::Gauges;
 use crate::settle::Record;
 
 /// How a request ended, as counted.
@@ -130,6 +132,8 @@ pub struct Metrics {
     pub leases: IntGauge,
     /// 1 while the daemon's Watch stream is open.
     pub hsmd_connected: IntGauge,
+    /// Custodians as the agent sees them over all daemons.
+    pub custodians: Gauges,
 }
 
 impl Metrics {
@@ -244,8 +248,21 @@ impl Metrics {
             )?,
             hsmd_connected: gauge(
                 "tacit_agent_hsmd_connected",
-                "1 while hsmd tells us of revocations as they happen; 0: they wait for the end of the lease",
+                "Daemons that tell us of revocations as they happen; 0: they wait for the end of the lease",
             )?,
+            custodians: Gauges {
+                available: gauge(
+                    "tacit_agent_custodians_available",
+                    "Custodians that answer, over all daemons that this agent reaches; each counts once",
+                )?,
+                margin: IntGaugeVec::new(
+                    Opts::new(
+                        "tacit_agent_quorum_margin",
+                        "Custodians that answer over all daemons, less the threshold of the trust file; below 0 no lease can be had, at 0 the next failure is an outage",
+                    ),
+                    &["threshold"],
+                )?,
+            },
             requests,
             rejected_heads,
             tokens,
@@ -268,6 +285,8 @@ impl Metrics {
         registry.register(Box::new(metrics.sockets.clone()))?;
         registry.register(Box::new(metrics.leases.clone()))?;
         registry.register(Box::new(metrics.hsmd_connected.clone()))?;
+        registry.register(Box::new(metrics.custodians.available.clone()))?;
+        registry.register(Box::new(metrics.custodians.margin.clone()))?;
         Ok(metrics)
     }
 

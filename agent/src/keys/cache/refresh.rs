@@ -1,6 +1,6 @@
 //! Getting leases: one grant under a deadline, put down in its entry unless a change overtook it.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::entry::{Entry, Held, Look, State};
@@ -38,7 +38,7 @@ impl Inner {
         for _ in 0..2 {
             let heard = entry.heard();
             let lease = self.grant(wanted).await?;
-            if entry.lock().admits(&lease, heard) {
+            if self.admits(&entry.lock(), &lease, heard) {
                 return Ok(lease);
             }
         }
@@ -74,7 +74,7 @@ impl Inner {
         let before = state.held.as_ref().map(|held| held.lease.version);
         state.attempts += 1;
         let result = match granted {
-            Ok(lease) if !state.admits(&lease, heard) => {
+            Ok(lease) if !self.admits(state, &lease, heard) => {
                 state.failure = Some((now, OVERTAKEN));
                 None
             }
@@ -102,6 +102,16 @@ impl Inner {
             self.changes.send_replace(());
         }
         result
+    }
+
+    /// Whether no daemon's word is against a lease that was asked for when `heard` words had been heard.
+    fn admits(&self, state: &State, lease: &Lease, heard: u64) -> bool {
+        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_any = revoked.get(&lease.key_id).is_some_and(|said| {
+            said.values()
+                .any(|versions| versions.contains(&lease.version))
+        });
+        !by_any && state.words.admit(lease, heard)
     }
 
     pub(super) fn refresh_behind(self: &Arc<Self>, entry: &Arc<Entry>, wanted: &Wanted) {

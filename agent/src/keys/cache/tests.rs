@@ -348,15 +348,15 @@ async fn a_grant_that_is_newer_than_the_last_word_is_used() {
     set.grants_on(2);
     assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 1));
     assert!(!set.terms(1, 2), "and the word ends nothing when it comes");
-    // Of another daemon's terms this one's word says nothing, until it is this one's lease.
+    // Of a lease without a share of its own, another daemon's terms say nothing.
     let other = Word {
         source: 1,
         revision: 9,
         terms: Some([3; 32]),
         ..Word::default()
     };
-    assert!(set.hear(&other));
-    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 2));
+    assert!(!set.hear(&other));
+    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 1));
 }
 
 #[tokio::test(start_paused = true)]

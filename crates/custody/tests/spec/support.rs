@@ -708,13 +708,17 @@ pub fn open_as(
     let deliveries: Vec<_> = parcels
         .iter()
         .map(|parcel| Delivered {
+            session: custody::open::Session {
+                keys: &session.keys,
+                id: &session.id,
+            },
             x: parcel.x,
             fingerprint: parcel.fingerprint,
             wrapped: &parcel.wrapped,
         })
         .collect();
     let mut out = vec![0; checked.plaintext_len()];
-    let outcome = checked.open(trust, &session.keys, &session.id, &deliveries, &mut out);
+    let outcome = checked.open(trust, &deliveries, &mut out);
     if let Err(error) = outcome {
         assert!(
             out.iter().all(|byte| *byte == 0),
