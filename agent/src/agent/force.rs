@@ -42,7 +42,7 @@ pub(super) struct Unchanging {
     tls: Option<(Tls, Vec<String>)>,
     admin_listen: SocketAddr,
     hsmd: Vec<PathBuf>,
-    hsmd_uid: Option<u32>,
+    hsmd_uids: Vec<Option<u32>>,
     has_store_keys: bool,
 }
 
@@ -54,7 +54,7 @@ impl Unchanging {
             tls: config.tls.clone().map(|tls| (tls, config.hosts.clone())),
             admin_listen: config.admin_listen,
             hsmd: config.hsmd.clone(),
-            hsmd_uid: config.hsmd_uid,
+            hsmd_uids: config.hsmd_uids.clone(),
             has_store_keys: config.has_store_keys(),
         }
     }

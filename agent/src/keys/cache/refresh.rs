@@ -16,6 +16,12 @@ const OVERTAKEN: Refusal = Refusal::new(
     "the key is changing right now; try again",
 );
 
+/// A version that daemons still grant, and another one has revoked.
+const REVOKED: Refusal = Refusal::new(
+    Code::KeyRevoked,
+    "the key was revoked; ask your security team",
+);
+
 impl Inner {
     /// One grant from the source, under the deadline.
     async fn grant(&self, wanted: &Wanted) -> Result<Arc<Lease>, Refusal> {
@@ -35,14 +41,16 @@ impl Inner {
         wanted: &Wanted,
     ) -> Result<Arc<Lease>, Refusal> {
         // Two rounds: a grant that a change overtook is asked for once more.
+        let mut refusal = OVERTAKEN;
         for _ in 0..2 {
             let heard = entry.heard();
             let lease = self.grant(wanted).await?;
             if self.admits(&entry.lock(), &lease, heard) {
                 return Ok(lease);
             }
+            refusal = self.why_not(&lease);
         }
-        Err(OVERTAKEN)
+        Err(refusal)
     }
 
     /// Replaces what is held. The caller holds `refreshing`.
@@ -60,7 +68,8 @@ impl Inner {
                 return result;
             }
         }
-        Err(OVERTAKEN)
+        let failure = entry.lock().failure;
+        Err(failure.map_or(OVERTAKEN, |(_, refusal)| refusal))
     }
 
     /// Puts down what was granted; nothing when it was overtaken.
@@ -75,7 +84,7 @@ impl Inner {
         state.attempts += 1;
         let result = match granted {
             Ok(lease) if !self.admits(state, &lease, heard) => {
-                state.failure = Some((now, OVERTAKEN));
+                state.failure = Some((now, self.why_not(&lease)));
                 None
             }
             Ok(lease) => {
@@ -106,12 +115,25 @@ impl Inner {
 
     /// Whether no daemon's word is against a lease that was asked for when `heard` words had been heard.
     fn admits(&self, state: &State, lease: &Lease, heard: u64) -> bool {
+        !self.is_revoked(lease) && state.words.admit(lease, heard)
+    }
+
+    /// Whether any daemon has revoked the version, be it one that gave no share.
+    fn is_revoked(&self, lease: &Lease) -> bool {
         let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
-        let by_any = revoked.get(&lease.key_id).is_some_and(|said| {
+        revoked.get(&lease.key_id).is_some_and(|said| {
             said.values()
                 .any(|versions| versions.contains(&lease.version))
-        });
-        !by_any && state.words.admit(lease, heard)
+        })
+    }
+
+    /// Why a lease is not let in.
+    fn why_not(&self, lease: &Lease) -> Refusal {
+        if self.is_revoked(lease) {
+            REVOKED
+        } else {
+            OVERTAKEN
+        }
     }
 
     pub(super) fn refresh_behind(self: &Arc<Self>, entry: &Arc<Entry>, wanted: &Wanted) {

@@ -24,6 +24,8 @@ const UNUSUAL: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Daemon {
     pub(super) path: PathBuf,
+    /// A user, besides root and our own, that it may run as.
+    pub(super) uid: Option<u32>,
     /// The session in use: requests ask in it, and the watch follows it.
     pub(super) current: watch::Sender<Option<Arc<Connected>>>,
     /// Held by whoever opens a session; the others wait.
@@ -46,9 +48,10 @@ struct Up {
 }
 
 impl Daemon {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, uid: Option<u32>) -> Self {
         Self {
             path,
+            uid,
             current: watch::Sender::new(None),
             opening: tokio::sync::Mutex::default(),
             seen: AtomicU64::new(0),
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_is_late_depends_on_what_is_usual_within_bounds() {
-        let daemon = Daemon::new(PathBuf::from("/run/a"));
+        let daemon = Daemon::new(PathBuf::from("/run/a"), None);
         assert_eq!(daemon.hedge(), HEDGE_LEAST);
         for (took, hedge) in [(1, HEDGE_LEAST), (10, HEDGE_LEAST)] {
             daemon.took(Duration::from_millis(took));
@@ -160,7 +163,7 @@ mod tests {
 
     #[test]
     fn an_answer_clears_what_lateness_left() {
-        let daemon = Daemon::new(PathBuf::from("/run/a"));
+        let daemon = Daemon::new(PathBuf::from("/run/a"), None);
         daemon.is_late();
         assert!(daemon.late());
         daemon.took(Duration::from_millis(1));

@@ -59,7 +59,9 @@ impl Following<'_> {
             Some(watch_response::Kind::Command(command)) => self.command(command.id, command.kind),
             Some(watch_response::Kind::CustodiansUp(now)) => {
                 let up = now.fingerprints.iter();
-                let up = up.filter_map(|one| fingerprint(one)).take(UP_MAX).collect();
+                let trust = self.hsmd.settings().trust;
+                let up = up.filter_map(|one| fingerprint(one)).take(UP_MAX);
+                let up = up.filter(|one| trust.any(one).is_ok()).collect();
                 self.daemon().set_up(up, None);
             }
             Some(watch_response::Kind::KeepAlive(_)) | None => {}

@@ -48,8 +48,6 @@ pub struct Hsmd {
     instance_id: [u8; 16],
     /// In order of preference.
     daemons: Vec<Daemon>,
-    /// A user, besides root and our own, that a daemon may run as.
-    daemon_uid: Option<u32>,
     arena: Arena,
     settings: RwLock<Settings>,
     gauges: Gauges,
@@ -96,8 +94,12 @@ impl Hsmd {
         let hsmd = Self {
             name: config.name.clone(),
             instance_id,
-            daemons: config.hsmd.iter().cloned().map(Daemon::new).collect(),
-            daemon_uid: config.hsmd_uid,
+            daemons: config
+                .hsmd
+                .iter()
+                .zip(&config.hsmd_uids)
+                .map(|(path, uid)| Daemon::new(path.clone(), *uid))
+                .collect(),
             arena,
             settings: RwLock::new(settings),
             gauges,

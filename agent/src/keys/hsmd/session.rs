@@ -105,7 +105,7 @@ impl Hsmd {
 
     async fn open_session(&self, source: usize) -> Result<Connected, HsmdError> {
         let daemon = &self.daemons[source];
-        let mut client = connect::client(&daemon.path, self.daemon_uid)
+        let mut client = connect::client(&daemon.path, daemon.uid)
             .await
             .map_err(|error| HsmdError::Connect {
                 path: daemon.path.clone(),
