@@ -54,7 +54,8 @@ pub struct Agent {
     doors: Vec<(TcpListener, Door)>,
     admin: admin::Serving,
     force: Force,
-    watch: Option<Watch>,
+    /// One for each daemon.
+    watches: Vec<Watch>,
     control: mpsc::Receiver<Control>,
     ids: Arc<RequestIds>,
     readiness: Readiness,
@@ -92,15 +93,17 @@ impl Agent {
             doors,
             admin,
             mut force,
-            watch,
+            watches,
             mut control,
             ids,
             ..
         } = self;
         let drain = force.drain.clone();
         let mut background = JoinSet::new();
-        if let (Some(watch), Some(hsmd)) = (watch, &force.hsmd) {
+        for watch in watches {
             background.spawn(watch.run());
+        }
+        if let Some(hsmd) = &force.hsmd {
             background.spawn(hsmd::report(
                 Arc::clone(hsmd),
                 Arc::clone(&force.shared.usage),

@@ -48,8 +48,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Workload sockets of daemons, in order of preference.
     pub hsmd: Vec<PathBuf>,
-    /// A user, besides root and our own, that a daemon may run as.
-    pub hsmd_uid: Option<u32>,
+    /// A user, besides root and our own, that a daemon may run as; one for each socket.
+    pub hsmd_uids: Vec<Option<u32>>,
     /// The pod's service account token, which daemons may ask for; read anew for each session.
     pub token_file: Option<PathBuf>,
     /// The trust file.
@@ -134,7 +134,7 @@ impl Config {
             .into_iter()
             .filter_map(|entry| socket(fields, &entry))
             .collect();
-        let hsmd_uid = fields.number("hsmd_uid");
+        let hsmd_uids = uids(fields, hsmd.len());
         let custodians = fields
             .text("custodians")
             .unwrap_or_else(|| CUSTODIANS.to_owned())
@@ -217,7 +217,7 @@ impl Config {
             },
             admin_listen: admin_listen?,
             hsmd,
-            hsmd_uid,
+            hsmd_uids,
             token_file,
             custodians,
             hosts,
@@ -227,6 +227,22 @@ impl Config {
             providers,
         })
     }
+}
+
+/// `hsmd_uid`: one user for all sockets, or a list with one for each.
+fn uids(fields: &mut Fields<'_>, sockets: usize) -> Vec<Option<u32>> {
+    let is_list = fields.is_list("hsmd_uid");
+    if !is_list {
+        return vec![fields.number("hsmd_uid"); sockets];
+    }
+    let uids = fields.numbers("hsmd_uid");
+    if uids.len() != sockets {
+        fields.refuse(
+            "hsmd_uid",
+            "must be one number, or a list with one for each socket of hsmd, in that order",
+        );
+    }
+    uids.into_iter().map(Some).collect()
 }
 
 /// `unix:/path`, or a bare path.

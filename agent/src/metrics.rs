@@ -9,6 +9,7 @@ use prometheus::{
 };
 use providers::Usage as Tokens;
 
+use crate::keys::hsmd::Gauges;
 use crate::settle::Record;
 
 /// How a request ended, as counted.
@@ -131,6 +132,8 @@ pub struct Metrics {
     pub leases: IntGauge,
     /// 1 while the daemon's Watch stream is open.
     pub hsmd_connected: IntGauge,
+    /// Custodians as the agent sees them over all daemons.
+    pub custodians: Gauges,
     memory_tier: IntGaugeVec,
 }
 
@@ -254,8 +257,21 @@ impl Metrics {
             )?,
             hsmd_connected: gauge(
                 "tacit_agent_hsmd_connected",
-                "1 while hsmd tells us of revocations as they happen; 0: they wait for the end of the lease",
+                "Daemons that tell us of revocations as they happen; 0: they wait for the end of the lease",
             )?,
+            custodians: Gauges {
+                available: gauge(
+                    "tacit_agent_custodians_available",
+                    "Custodians that answer, over all daemons that this agent reaches; each counts once",
+                )?,
+                margin: IntGaugeVec::new(
+                    Opts::new(
+                        "tacit_agent_quorum_margin",
+                        "Custodians that answer over all daemons, less the threshold of the trust file; below 0 no lease can be had, at 0 the next failure is an outage",
+                    ),
+                    &["threshold"],
+                )?,
+            },
             requests,
             rejected_heads,
             tokens,
@@ -279,6 +295,8 @@ impl Metrics {
         registry.register(Box::new(metrics.sockets.clone()))?;
         registry.register(Box::new(metrics.leases.clone()))?;
         registry.register(Box::new(metrics.hsmd_connected.clone()))?;
+        registry.register(Box::new(metrics.custodians.available.clone()))?;
+        registry.register(Box::new(metrics.custodians.margin.clone()))?;
         Ok(metrics)
     }
 

@@ -100,7 +100,7 @@ async fn a_second_daemon_takes_over_from_one_that_died() {
     let agent = Running::from_text(&set.text).await;
     first.until(|script| !script.acks.is_empty()).await;
     assert_eq!(ask(&agent).await, (200, None));
-    assert_eq!(second.script.lock().unwrap().opened.len(), 0);
+    assert_eq!(second.script.lock().unwrap().leases, 0);
     drop(first);
     assert_eq!(ask(&agent).await, (200, None), "no request is lost");
     second.until(|script| !script.acks.is_empty()).await;

@@ -18,8 +18,18 @@ pub(crate) async fn run(paths: &Paths, output: &Output) -> Answer {
 }
 
 fn render(status: &StatusResponse, now: i64) -> String {
-    let available = i64::from(status.threshold) + i64::from(status.margin);
+    // Older daemons name no quorum: it is the threshold.
+    let quorum = match status.quorum {
+        0 => status.threshold,
+        quorum => quorum,
+    };
+    let available = i64::from(quorum) + i64::from(status.margin);
     let margin = match status.margin {
+        ..0 if status.part => format!("{}: NOTHING CAN BE CHANGED HERE", status.margin),
+        _ if status.part => format!(
+            "a part: agents gather {} shares from several daemons, and know how many may fail",
+            status.threshold
+        ),
         ..0 => format!("{}: NO LEASE CAN BE SERVED", status.margin),
         0 => "0: the next custodian that fails stops all leases".to_owned(),
         margin => format!("{margin} may fail"),
@@ -31,9 +41,8 @@ fn render(status: &StatusResponse, now: i64) -> String {
         (
             "custodians up",
             format!(
-                "{available} of {}, {} needed",
+                "{available} of {}, {quorum} needed",
                 status.custodians.len(),
-                status.threshold
             ),
         ),
         ("margin", margin),
@@ -62,6 +71,9 @@ fn render(status: &StatusResponse, now: i64) -> String {
     ]);
     text += "\n\n";
     text += &custodian::render(&status.custodians);
+    if !status.elsewhere.is_empty() {
+        text += &format!("\nof other daemons: {}", clean(&list(&status.elsewhere)));
+    }
     for note in &status.notes {
         text += &format!("\nnote: {}", clean(note));
     }
@@ -86,7 +98,8 @@ fn hardening(status: &StatusResponse) -> String {
 fn to_json(status: &StatusResponse) -> Value {
     json!({
         "version": status.version, "started_at": status.started_at, "revision": status.revision,
-        "threshold": status.threshold, "margin": status.margin, "ready": status.ready,
+        "threshold": status.threshold, "quorum": status.quorum, "part": status.part,
+        "elsewhere": status.elsewhere, "margin": status.margin, "ready": status.ready,
         "custodians": status.custodians.iter().map(custodian::to_json).collect::<Vec<_>>(),
         "keys": status.keys, "agents_connected": status.agents_connected, "notes": status.notes,
         "default_upstreams": status.default_upstreams,

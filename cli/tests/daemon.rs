@@ -154,6 +154,7 @@ async fn nothing_that_the_daemon_says_moves_the_cursor_or_fakes_a_line() {
             key: Some(key.clone()),
             usable_by: vec![trick()],
             missing_custodians: vec![trick()],
+            elsewhere: vec![trick()],
         },
         progress: vec![ChangeProgress {
             key: Some(key),

@@ -64,6 +64,10 @@ pub async fn create(daemon: &Daemon, actor: &str) -> Result<Backup, Refusal> {
     let permit = permit
         .map_err(|_| Refusal::new(Code::Conflict, "another backup is being made; wait for it"))?;
     let ledger = daemon.ledger()?;
+    if daemon.custodians.part {
+        let text = "this daemon drives a part of the custodians, and a backup needs t signatures: there are no backups of parts in this version; keep the sealed keys, which every part takes again";
+        return Err(Refusal::new(Code::Conflict, text));
+    }
     if daemon.custodians.margin() < 0 {
         return Err(daemon.custodians.shortage());
     }

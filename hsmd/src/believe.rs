@@ -39,7 +39,7 @@ pub(crate) async fn not_older(
     Ok(answered)
 }
 
-/// [`not_older`] with at least t tokens: fewer than a quorum must not be enough to bring an old store back.
+/// [`not_older`] with a quorum of tokens: fewer must not be enough to bring an old store back.
 async fn not_older_by_quorum(
     revision: u64,
     digest: &[u8; 32],
@@ -51,12 +51,12 @@ async fn not_older_by_quorum(
         // They are still asked: what t of them remember decides what the next write is above.
         Rollback::Accepted => answering(custodians).await,
     };
-    if answered >= usize::from(custodians.threshold) {
+    if answered >= usize::from(custodians.quorum()) {
         return Ok(());
     }
     let text = format!(
         "only {answered} tokens say which store they remember, {} are needed",
-        custodians.threshold
+        custodians.quorum()
     );
     Err(LedgerError::NotVouched(text))
 }
@@ -101,8 +101,8 @@ pub(crate) async fn believe_inventory(
         rollback,
     )
     .await?;
-    // Fewer than t MACs could be the work of one stolen token and somebody who writes the database.
-    if confirmed < usize::from(custodians.threshold) {
+    // Fewer MACs could be the work of a stolen token and somebody who writes the database.
+    if confirmed < usize::from(custodians.quorum()) {
         let written: Vec<&str> = loaded
             .inventory_macs
             .iter()
@@ -111,7 +111,7 @@ pub(crate) async fn believe_inventory(
         let text = format!(
             "not vouched: {confirmed} custodians that are up have vouched for revision {}, {} are needed; bring back those of: {}",
             inventory.revision,
-            custodians.threshold,
+            custodians.quorum(),
             written.join(", ")
         );
         return Err(LedgerError::NotVouched(text));

@@ -45,6 +45,9 @@ pub struct Config {
     /// Every custodian calls approved algorithms and nothing else.
     #[serde(default)]
     pub fips: bool,
+    /// Other daemons drive the rest of the custodians. Said, not guessed: a threshold above the number of custodians is a slip anywhere else.
+    #[serde(default)]
+    pub part: bool,
     /// Group that may connect to the workload socket; the daemon's own when left out.
     #[serde(default)]
     pub workload_group: Option<String>,
@@ -241,12 +244,18 @@ impl Config {
     fn check(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let n = self.custodians.len();
-        if n < 2 || n > usize::from(custody::CUSTODIANS_MAX) {
-            reasons.push("[[custodian]]: 2 to 16 are needed".to_owned());
+        let least = if self.part { 1 } else { 2 };
+        if !(least..=usize::from(custody::CUSTODIANS_MAX)).contains(&n) {
+            reasons.push(format!("[[custodian]]: {least} to 16 are needed"));
         }
-        if self.threshold < custody::THRESHOLD_MIN || usize::from(self.threshold) > n {
+        let most = if self.part {
+            usize::from(custody::CUSTODIANS_MAX)
+        } else {
+            n
+        };
+        if self.threshold < custody::THRESHOLD_MIN || usize::from(self.threshold) > most {
             reasons.push(
-                "threshold: must be at least 2 and at most the number of custodians".to_owned(),
+                "threshold: must be at least 2 and at most the number of custodians (at most 16 with part = true, where other daemons drive the rest)".to_owned(),
             );
         }
         for (name, path) in [

@@ -1,5 +1,8 @@
 //! The set of custodians: who is there, who is pinned, and operations that need t of them.
 //!
+//! A daemon that is a *part* drives some of the custodians and no others: it answers with the shares that it has, and agents gather the
+//! rest elsewhere. What it says of its store rests on a [`Custodians::quorum`] of its own.
+//!
 //! A custodian counts only while its token process is up *and* it presents the descriptor that the trust file pins.
 
 use std::collections::BTreeMap;
@@ -13,6 +16,8 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hsm::client::{Evidence, ShareRow, State};
 use hsm::{ErrorClass, HsmError, TokenClient};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::refusal::{Code, Refusal};
 use crate::store::Mac;
@@ -20,6 +25,10 @@ use crate::store::Mac;
 /// How long a share may take before another custodian is asked as well. Ten times a slow token's answer, and far below
 /// what a request notices.
 const HEDGE: Duration = Duration::from_millis(30);
+
+/// How long a daemon that drives only some of the custodians waits for its slower ones once it has a share to answer with. Longer
+/// than a network HSM takes; the agent asks the other daemons long before.
+const STRAGGLERS: Duration = Duration::from_millis(250);
 
 /// One custodian.
 pub struct Custodian {
@@ -179,15 +188,28 @@ pub struct Delivered {
 #[derive(Debug)]
 pub struct Custodians {
     all: BTreeMap<String, Arc<Custodian>>,
-    /// Shares needed, for writes and new sessions.
+    /// Shares needed to open a key.
     pub threshold: u8,
+    /// Other daemons drive the rest of the custodians; agents gather t shares across all of them.
+    pub part: bool,
+    /// Which can be asked now, as agents hear it.
+    up: watch::Sender<Vec<Fingerprint>>,
     /// Where the next delivery starts, so that work spreads over all tokens.
     turn: AtomicUsize,
 }
 
 impl Custodians {
-    /// From started clients.
+    /// From started clients: all the custodians there are.
     pub fn new(clients: Vec<TokenClient>, threshold: u8) -> Self {
+        Self::of(clients, threshold, false)
+    }
+
+    /// From started clients: those of the custodians that this daemon drives.
+    pub fn part(clients: Vec<TokenClient>, threshold: u8) -> Self {
+        Self::of(clients, threshold, true)
+    }
+
+    fn of(clients: Vec<TokenClient>, threshold: u8, part: bool) -> Self {
         let custodian = |client: TokenClient| {
             let id = client.id().to_owned();
             (
@@ -202,8 +224,50 @@ impl Custodians {
         Self {
             all: clients.into_iter().map(custodian).collect(),
             threshold,
+            part,
+            up: watch::Sender::default(),
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// How many custodians must vouch for this daemon's store, and write it: t, or all of a part that has fewer. Summed over daemons that
+    /// together hold t shares that is at least t, so that whoever forges what they say of a key has at least t tokens.
+    pub fn quorum(&self) -> u8 {
+        let own = u8::try_from(self.all.len()).unwrap_or(u8::MAX);
+        if self.part {
+            self.threshold.min(own)
+        } else {
+            self.threshold
+        }
+    }
+
+    /// How many custodians a session and a lease need. One is enough for a part: whoever asks brings the others together.
+    fn serving(&self) -> usize {
+        if self.part { 1 } else { self.threshold.into() }
+    }
+
+    /// Whether leases can be served, or this daemon's part of them.
+    pub fn serves(&self) -> bool {
+        self.usable().len() >= self.serving()
+    }
+
+    /// Follows which custodians can be asked.
+    pub fn up(&self) -> watch::Receiver<Vec<Fingerprint>> {
+        self.up.subscribe()
+    }
+
+    /// Tells those who follow.
+    pub fn note_up(&self) {
+        let now: Vec<Fingerprint> = self
+            .usable()
+            .iter()
+            .filter_map(|one| one.fingerprint())
+            .collect();
+        self.up.send_if_modified(|up| {
+            let changed = *up != now;
+            *up = now;
+            changed
+        });
     }
 
     /// All of them, by id.
@@ -226,6 +290,12 @@ impl Custodians {
         self.all
             .values()
             .find(|one| one.fingerprint().as_ref() == Some(fingerprint))
+    }
+
+    /// Whether another daemon drives that custodian. Never, where this daemon is to drive them all.
+    pub fn is_elsewhere(&self, trust: &Trust, fingerprint: &Fingerprint) -> bool {
+        let own = |descriptor: &Descriptor| self.all.contains_key(descriptor.id.as_str());
+        self.part && !trust.any(fingerprint).is_ok_and(own)
     }
 
     /// Waits, for at most `patience`, until no custodian is still coming up: an operator's command right after a start
@@ -254,13 +324,13 @@ impl Custodians {
             .collect()
     }
 
-    /// available − t.
+    /// available − quorum.
     pub fn margin(&self) -> i32 {
         let usable = i32::try_from(self.usable().len()).unwrap_or(i32::MAX);
-        usable - i32::from(self.threshold)
+        usable - i32::from(self.quorum())
     }
 
-    /// Why fewer than t answer, for refusals.
+    /// Why fewer than a quorum answer, for refusals.
     pub fn shortage(&self) -> Refusal {
         let down: Vec<String> = self
             .all
@@ -272,7 +342,7 @@ impl Custodians {
             "{} of {} custodians answer, {} are needed; not answering: {}",
             self.all.len() - down.len(),
             self.all.len(),
-            self.threshold,
+            self.quorum(),
             down.join("; ")
         );
         Refusal::new(Code::HsmUnavailable, text)
@@ -281,7 +351,7 @@ impl Custodians {
     /// MACs by every usable custodian over an encoded record or inventory.
     ///
     /// # Errors
-    /// [`Code::HsmUnavailable`] when fewer than t could.
+    /// [`Code::HsmUnavailable`] when fewer than a quorum could.
     pub async fn mac(&self, encoded: &[u8]) -> Result<Vec<Mac>, Refusal> {
         let message = mac_bytes(encoded);
         let usable = self.usable();
@@ -296,7 +366,7 @@ impl Custodians {
                 })
             })
             .collect();
-        if macs.len() < usize::from(self.threshold) {
+        if macs.len() < usize::from(self.quorum()) {
             Err(self.shortage())
         } else {
             Ok(macs)
@@ -325,10 +395,10 @@ impl Custodians {
         usable.iter().cloned().zip(states).collect()
     }
 
-    /// Opens a session at every usable custodian; enough when t of them did.
+    /// Opens a session at every usable custodian; enough when t of them did, or one of a part.
     ///
     /// # Errors
-    /// [`Code::HsmUnavailable`] when fewer than t did, [`Code::BadRequest`] when the key is refused.
+    /// [`Code::HsmUnavailable`] when fewer did, [`Code::BadRequest`] when the key is refused.
     pub async fn open_session(
         &self,
         seed: &SessionSeed,
@@ -339,9 +409,9 @@ impl Custodians {
             .map(|one| async move { (one, open_at(one, seed).await) })
             .collect();
         let (mut opened, mut not_attested) = (Vec::new(), None);
-        // Past t, stragglers get the hedge's time and no more: a hanging token must not slow every start.
+        // Past that, stragglers get the hedge's time and no more: a hanging token must not slow every start.
         loop {
-            let enough = opened.len() >= usize::from(self.threshold);
+            let enough = opened.len() >= self.serving();
             let next = if enough {
                 tokio::time::timeout(HEDGE, opening.next()).await
             } else {
@@ -361,7 +431,7 @@ impl Custodians {
             }
         }
         match not_attested {
-            _ if opened.len() >= usize::from(self.threshold) => Ok(opened),
+            _ if opened.len() >= self.serving() => Ok(opened),
             Some((id, error)) => Err(Refusal {
                 reason: Some("token_process"),
                 ..Refusal::new(
@@ -373,8 +443,8 @@ impl Custodians {
         }
     }
 
-    /// Exactly `needed` shares, each wrapped by its token to the session. Asks as many custodians as needed, another one
-    /// whenever one fails or is slow.
+    /// Exactly `needed` shares, each wrapped by its token to the session; of a part, as many of them as there are. Asks as many custodians
+    /// as needed, another one whenever one fails or is slow.
     ///
     /// # Errors
     /// What decided it: a revoked version, a changed row, or too few answers.
@@ -393,9 +463,11 @@ impl Custodians {
                 ))
             })
             .collect();
-        if waiting.len() < needed {
+        let enough = self.serving().min(needed);
+        if waiting.len() < enough {
             return Err(self.shortage());
         }
+        let needed = needed.min(waiting.len());
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % waiting.len();
         waiting.rotate_left(turn);
         let mut waiting = waiting.into_iter();
@@ -406,9 +478,13 @@ impl Custodians {
             .collect();
         let mut delivered = Vec::with_capacity(needed);
         let mut last_error = None;
+        let mut since = Instant::now();
         while delivered.len() < needed {
             match tokio::time::timeout(HEDGE, asked.next()).await {
-                Ok(Some(Ok(share))) => delivered.push(share),
+                Ok(Some(Ok(share))) => {
+                    delivered.push(share);
+                    since = Instant::now();
+                }
                 Ok(Some(Err(error))) => {
                     // A revoked version is revoked whatever the others say. Any other failure is this custodian's own: rows
                     // were verified when the store was loaded, so a MAC that differs now speaks against the token.
@@ -423,6 +499,7 @@ impl Custodians {
                             .map(|(one, share)| deliver_at(one, seed, share)),
                     );
                 }
+                Ok(None) if delivered.len() >= enough => break,
                 Ok(None) => {
                     return Err(last_error.map_or_else(
                         || self.shortage(),
@@ -436,11 +513,11 @@ impl Custodians {
                         },
                     ));
                 }
-                Err(_) => asked.extend(
-                    waiting
-                        .next()
-                        .map(|(one, share)| deliver_at(one, seed, share)),
-                ),
+                Err(_) => match waiting.next() {
+                    Some((one, share)) => asked.push(deliver_at(one, seed, share)),
+                    None if delivered.len() >= enough && since.elapsed() >= STRAGGLERS => break,
+                    None => {}
+                },
             }
         }
         Ok(delivered)

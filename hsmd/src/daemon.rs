@@ -36,7 +36,7 @@ const SELF_TEST: Duration = Duration::from_secs(30);
 /// Where the store stands.
 #[derive(Debug, Clone)]
 enum Serving {
-    /// Waiting for t custodians.
+    /// Waiting for a quorum of custodians.
     Loading(String),
     /// Verified; served.
     Ready(Arc<Ledger>),
@@ -278,14 +278,14 @@ impl Daemon {
                 config.workload_socket.clone(),
                 config.admin_socket.clone(),
                 config.admin_listen,
-                config.threshold,
+                (config.threshold, config.part),
                 custodians,
                 config.hardening.clone(),
             )
         };
         if fixed(&old) != fixed(&new) {
             tracing::warn!(
-                "state_dir, sockets, listen address, threshold, custodians and hardening change with a restart only; the rest is in force now"
+                "state_dir, sockets, listen address, threshold, part, custodians and hardening change with a restart only; the rest is in force now"
             );
         }
         let attestation = Attestation::new(
@@ -402,10 +402,11 @@ impl Daemon {
         let came_back = up_now.iter().any(|id| !known_up.contains(id));
         *known_up = up_now;
         self.metrics.margin.set(self.custodians.margin().into());
-        if self.custodians.margin() < 0 {
-            quorum.set_not_ready(self.custodians.shortage().text);
-        } else {
+        self.custodians.note_up();
+        if self.custodians.serves() {
             quorum.set_ready();
+        } else {
+            quorum.set_not_ready(self.custodians.shortage().text);
         }
         self.load_store().await;
         let behind = self

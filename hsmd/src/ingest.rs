@@ -37,7 +37,17 @@ pub(crate) async fn ingest(
     daemon.custodians.settled(SETTLE).await;
     let header = provenance.header();
     let trust = daemon.trust()?;
-    let each = (1u8..).zip(&header.custodians).map(|(x, fingerprint)| {
+    // A custodian of another daemon is not missing: its share goes there with the same sealed key.
+    let own = header
+        .custodians
+        .iter()
+        .filter(|one| !daemon.custodians.is_elsewhere(&trust, one));
+    if own.clone().next().is_none() {
+        let text = "none of the key's custodians is driven by this daemon: add it to those that drive them";
+        return Err(Refusal::new(Code::BadRequest, text));
+    }
+    let each = own.map(|fingerprint| {
+        let x = header.index_of(fingerprint).unwrap_or(0);
         let name = trust.any(fingerprint).map_or_else(
             |_| format!("{fingerprint:?}"),
             |descriptor| descriptor.id.to_string(),
@@ -80,7 +90,12 @@ pub(crate) async fn ingest(
             }
         }
     }
-    if taken.shares.len() < usize::from(header.threshold) {
+    let needed = if daemon.custodians.part {
+        1
+    } else {
+        usize::from(header.threshold)
+    };
+    if taken.shares.len() < needed {
         return Err(daemon.custodians.shortage());
     }
     if !taken.missing.is_empty() && !allow_missing {

@@ -53,6 +53,13 @@ pub async fn run(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
         out,
         "Compare the fingerprints over a second channel, then give this file to operators and agents."
     )?;
+    if trust.custodians.len() < usize::from(trust.threshold) {
+        writeln!(
+            out,
+            "This daemon is a part. Pin the other daemons' custodians with its own: tacit trust pin --from FILE --trust {}",
+            path.display()
+        )?;
+    }
     if trust.sealers.is_empty() {
         writeln!(
             out,

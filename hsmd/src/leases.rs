@@ -77,6 +77,15 @@ async fn grant(
 
     let (header, body) = (&grant.version().header, &grant.version().body);
     let shares = stored_shares(grant.version())?;
+    if shares.len() < usize::from(header.threshold) && daemon.custodians.part && !request.partial {
+        let text = format!(
+            "this daemon holds {} shares of {}, {} are needed: this agent does not gather them from several daemons; upgrade it",
+            shares.len(),
+            request.key_id,
+            header.threshold
+        );
+        return Err(Refusal::new(Code::HsmUnavailable, text));
+    }
     let delivered = daemon
         .custodians
         .deliver(&seed, &shares, header.threshold.into())

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub revision: IntGauge,
     /// available − t.
     pub margin: IntGauge,
+    /// 1 for a daemon that drives some of the custodians only.
+    pub part: IntGauge,
     /// From a revoke, or another change that ends leases, to each agent's word that it has acted on it.
     pub acknowledged: Histogram,
     /// Agents with an open stream.
@@ -85,7 +87,11 @@ impl Metrics {
             revision: gauge("store_revision", "Revision of the store; it only rises")?,
             margin: gauge(
                 "quorum_margin",
-                "Custodians that can serve, less the threshold; below 0 no lease is served, at 0 the next failure is an outage",
+                "Custodians that can serve, less the threshold; below 0 no lease is served, at 0 the next failure is an outage. Of a part, less its own quorum: below 0 nothing can be changed there",
+            )?,
+            part: gauge(
+                "part",
+                "1 where other daemons drive the rest of the custodians; agents say then how many may still fail",
             )?,
             // A push over a local socket takes a millisecond; what is slower waits for an agent that is busy, away or gone.
             acknowledged: Histogram::with_opts(
@@ -147,6 +153,7 @@ impl Metrics {
             Box::new(metrics.age.clone()),
             Box::new(metrics.revision.clone()),
             Box::new(metrics.margin.clone()),
+            Box::new(metrics.part.clone()),
             Box::new(metrics.acknowledged.clone()),
             Box::new(metrics.agents.clone()),
             Box::new(metrics.connections_refused.clone()),

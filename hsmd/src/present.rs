@@ -72,6 +72,10 @@ pub fn versions(daemon: &Daemon, key: &Key) -> Vec<KeyVersion> {
                 |descriptor| descriptor.id.to_string(),
             )
         };
+        let elsewhere = |fingerprint: &&custody::Fingerprint| {
+            let trust = trust.as_ref();
+            trust.is_some_and(|trust| daemon.custodians.is_elsewhere(trust, fingerprint))
+        };
         let sealer = trust
             .as_ref()
             .and_then(|trust| trust.sealer_name(&header.sealer))
@@ -95,6 +99,12 @@ pub fn versions(daemon: &Daemon, key: &Key) -> Vec<KeyVersion> {
             header_sha256: hex::encode(header.hash()),
             state_changed_at: version.body.changed_at,
             state_reason: version.body.reason.clone(),
+            elsewhere: header
+                .custodians
+                .iter()
+                .filter(elsewhere)
+                .map(custodian)
+                .collect(),
         }
     };
     key.versions.iter().map(version).collect()
@@ -202,7 +212,7 @@ pub fn status(daemon: &Daemon) -> StatusResponse {
         margin: daemon.custodians.margin(),
         keys: u32::try_from(view.keys.0.len()).unwrap_or(u32::MAX),
         agents_connected: u32::try_from(connected).unwrap_or(u32::MAX),
-        ready: daemon.ledger().is_ok() && daemon.custodians.margin() >= 0,
+        ready: daemon.ledger().is_ok() && daemon.custodians.serves(),
         notes: notes(daemon, &view),
         default_upstreams: config.defaults.upstreams.clone(),
         denied: refused,
@@ -212,6 +222,9 @@ pub fn status(daemon: &Daemon) -> StatusResponse {
         default_models: config.defaults.models.clone(),
         hardening: daemon.hardening.findings.iter().map(measure).collect(),
         shared_uids: config.shared_uids(),
+        part: daemon.custodians.part,
+        quorum: daemon.custodians.quorum().into(),
+        elsewhere: elsewhere(daemon),
     }
 }
 
@@ -227,11 +240,34 @@ fn measure(finding: &confine::Finding) -> HardeningMeasure {
     }
 }
 
+/// Pinned custodians that other daemons drive.
+fn elsewhere(daemon: &Daemon) -> Vec<String> {
+    let Ok(trust) = daemon.trust() else {
+        return Vec::new();
+    };
+    trust
+        .descriptors()
+        .into_iter()
+        .filter(|one| {
+            let fingerprint = one.fingerprint();
+            daemon.custodians.is_elsewhere(&trust, &fingerprint)
+        })
+        .map(|one| one.id.to_string())
+        .collect()
+}
+
 /// What an operator should look at.
 fn notes(daemon: &Daemon, view: &View) -> Vec<String> {
     let mut notes: Vec<String> = daemon.trouble().into_iter().collect();
-    if daemon.custodians.margin() == 0 {
-        notes.push("margin 0: the next custodian that fails is an outage".to_owned());
+    match (daemon.custodians.part, daemon.custodians.margin()) {
+        (false, 0) => {
+            notes.push("margin 0: the next custodian that fails is an outage".to_owned());
+        }
+        (true, ..0) => notes.push(format!(
+            "fewer than {} of this daemon's custodians answer: the others deliver, and nothing can be changed here, nor the daemon started again, until they are back",
+            daemon.custodians.quorum()
+        )),
+        _ => {}
     }
     if let Ok(ledger) = daemon.ledger()
         && !ledger.behind().is_empty()
@@ -245,10 +281,10 @@ fn notes(daemon: &Daemon, view: &View) -> Vec<String> {
     notes.extend(without_terms(daemon));
     let config = daemon.config();
     let n = config.custodians.len();
-    if 2 * usize::from(config.threshold) <= n {
+    let quorum = daemon.custodians.quorum();
+    if 2 * usize::from(quorum) <= n {
         notes.push(format!(
-            "threshold {} of {n}: a quorum may be up that has not seen the last write, so a rollback can go unnoticed; 2t > n prevents that",
-            config.threshold
+            "threshold {quorum} of {n}: a quorum may be up that has not seen the last write, so a rollback can go unnoticed; 2t > n prevents that"
         ));
     }
     if config.audit.strict {

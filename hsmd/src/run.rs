@@ -108,8 +108,12 @@ pub async fn run(config: Config, start: Start<'_>) -> anyhow::Result<()> {
         .into_iter()
         .map(TokenClient::start)
         .collect();
-    let custodians = Arc::new(Custodians::new(clients, config.threshold));
+    let custodians = Arc::new(match config.part {
+        true => Custodians::part(clients, config.threshold),
+        false => Custodians::new(clients, config.threshold),
+    });
     let metrics = Metrics::register(&registry, Arc::clone(&custodians))?;
+    metrics.part.set(config.part.into());
 
     let (workload_refused, admin_refused) = (
         metrics.connections_refused.clone(),

@@ -118,7 +118,7 @@ fn combine(epoch: u32, opened: Opened, custodians: &Custodians) -> Result<StoreK
         groups.entry(group).or_default().push((wrapped, part));
     }
     let most = groups.values().map(Vec::len).max().unwrap_or(0);
-    let needed = |threshold: u8| usize::from(threshold.max(custodians.threshold));
+    let needed = |threshold: u8| usize::from(threshold.max(custodians.quorum()));
     let agreed = groups
         .iter()
         .find(|((threshold, _), group)| group.len() >= needed(*threshold));
@@ -177,21 +177,21 @@ async fn wrap(
 pub async fn create(epoch: u32, custodians: &Custodians) -> Result<Dealt, Refusal> {
     let internal = |text: String| Refusal::new(Code::Internal, text);
     let usable = custodians.usable();
-    if usable.len() < usize::from(custodians.threshold) {
+    if usable.len() < usize::from(custodians.quorum()) {
         return Err(custodians.shortage());
     }
     let arena = arena().map_err(|error| internal(error.to_string()))?;
     let made = StoreKey::generate(epoch, &arena, &mut KernelRandom).and_then(|key| {
-        let parts = key.deal(custodians.threshold, usable.len(), &mut KernelRandom)?;
+        let parts = key.deal(custodians.quorum(), usable.len(), &mut KernelRandom)?;
         Ok((key, parts))
     });
     let (key, parts) = made.map_err(|error| internal(error.to_string()))?;
     let each = parts
         .iter()
         .zip(&usable)
-        .map(|(part, one)| wrap(&key, custodians.threshold, part, one));
+        .map(|(part, one)| wrap(&key, custodians.quorum(), part, one));
     let wrapped: Vec<_> = join_all(each).await.into_iter().flatten().collect();
-    if wrapped.len() < usize::from(custodians.threshold) {
+    if wrapped.len() < usize::from(custodians.quorum()) {
         return Err(custodians.shortage());
     }
     Ok((key, wrapped))

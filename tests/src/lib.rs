@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod fixture;
 pub mod http;
 pub mod metered;
+pub mod parts;
 pub mod plain_tls;
 pub mod process;
 pub mod raw;

@@ -240,6 +240,7 @@ async fn an_agent_that_knows_no_terms_is_served_and_named_and_reports_are_believ
     set(&scene, &["--model", "gpt-4o", "--organization", "org-1"])?;
     let mut older = older_agent(&scene).await?;
     let request = LeaseRequest {
+        partial: false,
         session_id: older.session_id.clone(),
         key_id: ID.to_owned(),
         provider: "openai".to_owned(),

@@ -101,21 +101,20 @@ impl Config {
         } else {
             None
         };
-        let hsmd = settings
-            .map(|settings| Arc::new(Hsmd::new(&self, settings, arena.clone(), instance_id)));
+        let hsmd = settings.map(|settings| {
+            let gauges = metrics.custodians.clone();
+            let hsmd = Hsmd::new(&self, settings, arena.clone(), instance_id, gauges);
+            Arc::new(hsmd)
+        });
         let source: Arc<dyn KeySource> = match &hsmd {
             Some(hsmd) => Arc::clone(hsmd) as _,
             None => Arc::new(NoDaemon),
         };
         let cache = Cache::new(source, clock, self.lease.ttl);
-        let watch = hsmd.as_ref().map(|hsmd| {
-            Watch::new(
-                Arc::clone(hsmd),
-                cache.clone(),
-                control_in,
-                metrics.hsmd_connected.clone(),
-                readiness.task("hsmd"),
-            )
+        let watches = hsmd.as_ref().map(|hsmd| {
+            let answered = readiness.task("hsmd");
+            let connected = &metrics.hsmd_connected;
+            Watch::all(hsmd, &cache, &control_in, connected, answered)
         });
         let bind = |addr| move |source| BuildError::Bind { addr, source };
         let (listener, addr) = listen::bind(self.listen).await.map_err(bind(self.listen))?;
@@ -166,7 +165,7 @@ impl Config {
             doors,
             admin,
             force,
-            watch,
+            watches: watches.unwrap_or_default(),
             control,
             ids: Arc::new(RequestIds::new([a, b, c, d, e, f])),
             readiness,

@@ -114,6 +114,24 @@ impl<'a> Fields<'a> {
         number
     }
 
+    /// Whether a field is a list.
+    pub fn is_list(&self, name: &str) -> bool {
+        self.table.get(name).is_some_and(Value::is_array)
+    }
+
+    /// Takes a list of numbers that fit 32 bits; none of it when one does not.
+    pub fn numbers(&mut self, name: &str) -> Vec<u32> {
+        let list = match self.any(name) {
+            Some(Value::Array(list)) => list,
+            _ => Vec::new(),
+        };
+        let number = |value: &Value| u32::try_from(value.as_integer()?).ok();
+        list.iter()
+            .map(number)
+            .collect::<Option<_>>()
+            .unwrap_or_default()
+    }
+
     /// Takes a table.
     pub fn table(&mut self, name: &str) -> Option<Table> {
         match self.any(name)? {

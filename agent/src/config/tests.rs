@@ -282,3 +282,28 @@ fn hardening_and_memory_are_read_and_their_contradictions_refused() {
         assert!(!error.contains("sk-pasted"), "{error}");
     }
 }
+
+#[test]
+fn the_users_of_daemons_are_one_for_all_or_one_for_each() {
+    let with = |line: &str| {
+        parse(&format!(
+            "hsmd = [\"/a\", \"/b\"]\n{line}\n[providers.gemini]\nsecret_key_ref = {{ store = \"g\" }}"
+        ))
+    };
+    assert_eq!(with("").unwrap().hsmd_uids, [None, None]);
+    assert_eq!(with("hsmd_uid = 7").unwrap().hsmd_uids, [Some(7), Some(7)]);
+    let each = with("hsmd_uid = [7, 8]").unwrap();
+    assert_eq!(each.hsmd_uids, [Some(7), Some(8)]);
+    for bad in [
+        "[7]",
+        "[7, 8, 9]",
+        "[]",
+        "[7, -1]",
+        "[7, \"x\"]",
+        "-1",
+        "\"x\"",
+    ] {
+        let refused = with(&format!("hsmd_uid = {bad}")).unwrap_err();
+        assert!(refused.contains("hsmd_uid"), "{bad}: {refused}");
+    }
+}

@@ -4,8 +4,8 @@
 //! expires, not until a refresh fails: a short HSM outage must not become an outage of the app. Past its end it is used only within
 //! `offline_grace`, and only while the daemon is *unreachable*: a daemon that says no has said no.
 //!
-//! What a daemon says of a key ([`Word`]) is remembered beside the lease: a grant that was on its way meanwhile, and that the word forbids, is
-//! neither kept nor used, however late it arrives.
+//! What each daemon says of a key ([`Word`]) is remembered beside the lease: a grant that was on its way meanwhile, and that a word forbids, is
+//! neither kept nor used, however late it arrives. A version that one daemon revokes is used no more, whoever granted it.
 
 mod entry;
 mod refresh;
@@ -13,7 +13,7 @@ mod refresh;
 mod tests;
 mod word;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,6 +43,8 @@ struct Inner {
     ttl_ms: AtomicU64,
     /// One entry per route; those of routes that are gone leave with the sweep.
     entries: Mutex<HashMap<Wanted, Arc<Entry>>>,
+    /// Versions that each daemon says are revoked, by key. It is heard before anybody asks for the key, and holds for the grants of all.
+    revoked: Mutex<HashMap<KeyId, BTreeMap<usize, Vec<u32>>>>,
     /// Ticks when a version begins or ceases to be held.
     changes: watch::Sender<()>,
 }
@@ -56,6 +58,7 @@ impl Cache {
                 clock,
                 ttl_ms: AtomicU64::new(ms(ttl)),
                 entries: Mutex::default(),
+                revoked: Mutex::default(),
                 changes: watch::Sender::new(()),
             }),
         }
@@ -85,11 +88,11 @@ impl Cache {
 
     /// Takes a daemon at its word: ends what it forbids at once, and remembers it for grants that are on their way. What was held and ended.
     pub fn hear(&self, key_id: &KeyId, word: &Word) -> Vec<Wanted> {
+        self.inner.remember_revoked(key_id, word);
         let mut ended = Vec::new();
         for (wanted, entry) in self.inner.entries_of(key_id) {
             let mut state = entry.lock();
-            state.word = word.clone();
-            state.heard += 1;
+            state.words.hear(word);
             if state
                 .held
                 .as_ref()
@@ -105,7 +108,15 @@ impl Cache {
         ended
     }
 
-    /// Ends every lease of keys for which `keep` is false: this daemon says, at this revision, that they are not for us.
+    /// Whether the key was ever asked for, as far as is remembered.
+    pub fn knows(&self, key_id: &KeyId) -> bool {
+        self.inner
+            .lock()
+            .keys()
+            .any(|wanted| wanted.key_id == *key_id)
+    }
+
+    /// Ends leases with shares of this daemon, of keys for which `keep` is false: it says, at this revision, that they are not for us.
     pub fn retain(&self, (source, revision): (usize, u64), keep: impl Fn(&KeyId) -> bool) {
         let ids: Vec<KeyId> = self
             .inner
@@ -158,10 +169,9 @@ impl Cache {
         let now = self.inner.clock.now();
         self.inner.drop_where(|held| now >= held.grace_until);
         // An entry that nobody holds has no grant on its way. What was said of revoked versions stays, for grants of other daemons.
-        self.inner.lock().retain(|_, entry| {
-            let state = entry.lock();
-            Arc::strong_count(entry) > 1 || state.held.is_some() || !state.word.revoked.is_empty()
-        });
+        self.inner
+            .lock()
+            .retain(|_, entry| Arc::strong_count(entry) > 1 || entry.lock().held.is_some());
     }
 }
 
@@ -259,6 +269,16 @@ impl Inner {
             _ => Look::Nothing {
                 attempts: state.attempts,
             },
+        }
+    }
+
+    /// Before the leases are looked at: whoever puts one down looks here while it has the entry. A daemon that leaves a key out of its snapshot
+    /// has not taken back what it revoked.
+    fn remember_revoked(&self, key_id: &KeyId, word: &Word) {
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !word.revoked.is_empty() {
+            let by_daemon = revoked.entry(key_id.clone()).or_default();
+            by_daemon.insert(word.source, word.revoked.clone());
         }
     }
 

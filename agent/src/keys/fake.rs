@@ -25,6 +25,7 @@ pub struct Fake {
     ttl: Duration,
     grace: Duration,
     terms: Arc<Mutex<Arc<Terms>>>,
+    sources: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Fake {
@@ -38,7 +39,20 @@ impl Fake {
             ttl,
             grace,
             terms: Arc::new(Mutex::new(Arc::new(Terms::open()))),
+            sources: Arc::new(Mutex::new(vec![0])),
         }
+    }
+
+    /// Grants with shares of these daemons from now on.
+    pub fn set_sources(&self, sources: &[usize]) {
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = sources.to_vec();
+    }
+
+    fn sources(&self) -> Vec<usize> {
+        self.sources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Grants under these terms from now on.
@@ -90,8 +104,11 @@ impl KeySource for Fake {
             Ok(Arc::new(Lease {
                 key_id: wanted.key_id.clone(),
                 version,
-                source: 0,
-                revision,
+                sources: self
+                    .sources()
+                    .iter()
+                    .map(|source| (*source, revision))
+                    .collect(),
                 provider: wanted.provider.clone(),
                 upstreams: Vec::new(),
                 ttl: self.ttl,

@@ -31,8 +31,7 @@ impl Fixed {
         let lease = Lease {
             key_id: wanted.key_id.clone(),
             version: 0,
-            source: 0,
-            revision: 0,
+            sources: Vec::new(),
             provider: wanted.provider.clone(),
             upstreams: vec![Upstream::Origin(wanted.origin.clone())],
             ttl: Duration::MAX,

@@ -38,10 +38,9 @@ pub struct Lease {
     pub key_id: KeyId,
     /// Which version.
     pub version: u32,
-    /// Which daemon granted it; revisions of different daemons have nothing to do with each other.
-    pub source: usize,
-    /// Store revision at which it was granted; 0 for development sources.
-    pub revision: u64,
+    /// The daemons whose shares opened it, each with its store's revision at that time; revisions of different daemons have nothing to do
+    /// with each other. None for development sources.
+    pub sources: Vec<(usize, u64)>,
     /// The provider that the opened header names.
     pub provider: String,
     /// The origins that the opened header names.
@@ -54,6 +53,14 @@ pub struct Lease {
     pub terms: Arc<Terms>,
     /// The key. Wiped when the last holder of the lease is gone.
     pub secret: secret::Slot,
+}
+
+impl Lease {
+    /// The store's revision of a daemon when it gave a share; none when it gave none.
+    pub fn revision_of(&self, source: usize) -> Option<u64> {
+        let mut sources = self.sources.iter();
+        sources.find_map(|(one, revision)| (*one == source).then_some(*revision))
+    }
 }
 
 /// A future behind a trait object.

@@ -37,6 +37,8 @@ pub struct Script {
     pub forge: Option<fn(&mut LeaseResponse)>,
     /// What keys may be used for; nothing is said of it, as by an older daemon, when there is none.
     pub terms: Option<Terms>,
+    /// The custodians that it drives, by their place in the office; all of them, when there are none here.
+    pub drives: Vec<usize>,
     /// Hold back the answers to leases, made as of now, until a permit is there.
     pub hold: Option<Arc<Semaphore>>,
     pub sessions: HashMap<Vec<u8>, Session>,
@@ -52,6 +54,11 @@ pub struct Script {
 }
 
 impl Script {
+    /// Whether it drives this custodian.
+    fn drives(&self, at: usize) -> bool {
+        self.drives.is_empty() || self.drives.contains(&at)
+    }
+
     /// What a Watch says of the terms.
     pub fn digest(&self) -> Vec<u8> {
         self.terms
@@ -201,7 +208,10 @@ impl Served {
             .iter()
             .zip(&sealed.shares)
             .zip(1u32..)
-            .take(2);
+            .enumerate()
+            .filter(|(at, _)| script.drives(*at))
+            .map(|(_, one)| one)
+            .take(self.office.trust.threshold.into());
         let mut response = LeaseResponse {
             lease_id: vec![0; 16],
             key_id: request.key_id.clone(),
@@ -257,7 +267,7 @@ impl Workload for Served {
         };
         let mut id = [0; 16];
         aws_lc_rs::rand::fill(&mut id).unwrap();
-        let revision = self.with(|script| {
+        let (revision, drives) = self.with(|script| {
             let instance = request.instance_id.clone();
             // As the daemon does: an agent's new session replaces its earlier one, and the stream of that ends.
             let before = script.sessions.len();
@@ -271,14 +281,16 @@ impl Workload for Served {
                 .sessions
                 .insert(id.to_vec(), Session { agent, instance });
             script.opened.push(request);
-            script.revision
+            (script.revision, script.drives.clone())
         });
         let custodians = self
             .office
             .trust
             .descriptors()
             .iter()
-            .map(|one| SessionCustodian {
+            .enumerate()
+            .filter(|(at, _)| drives.is_empty() || drives.contains(at))
+            .map(|(_, one)| SessionCustodian {
                 id: one.id.to_string(),
                 fingerprint: one.fingerprint().as_bytes().to_vec(),
             })
@@ -289,6 +301,7 @@ impl Workload for Served {
             custodians,
             idle_seconds: 600,
             daemon_version: String::new(),
+            part: !drives.is_empty(),
         }))
     }
 

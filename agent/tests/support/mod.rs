@@ -20,6 +20,7 @@ use agent::agent::Deps;
 use agent::clock::BootClock;
 use agent::config::Config;
 use lifecycle::drain::Trigger;
+use lifecycle::readiness::Readiness;
 use prometheus::{Registry, TextEncoder};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
@@ -234,6 +235,7 @@ pub struct Running {
     pub tls_addr: Option<std::net::SocketAddr>,
     pub drain: Trigger,
     pub registry: Registry,
+    pub readiness: Readiness,
     pub served: tokio::task::JoinHandle<()>,
     /// As SIGHUP does.
     pub reload: mpsc::Sender<()>,
@@ -279,6 +281,7 @@ impl Running {
         };
         let agent = config.build(deps).await.unwrap();
         let (addr, tls_addr) = (agent.addr(), agent.tls_addr());
+        let readiness = agent.readiness().clone();
         let (reload, reloads) = mpsc::channel(1);
         let served = tokio::spawn(agent.serve(reloads));
         Self {
@@ -286,6 +289,7 @@ impl Running {
             tls_addr,
             drain,
             registry,
+            readiness,
             served,
             reload,
         }

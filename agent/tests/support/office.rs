@@ -131,10 +131,15 @@ impl Office {
     }
 
     pub fn of(profiles: [Profile; 3]) -> Self {
-        let custodians: Vec<Custodian> = ["a", "b", "c"]
+        Self::with(2, &profiles)
+    }
+
+    /// As many custodians as profiles, of which any `threshold` open a key.
+    pub fn with(threshold: u8, profiles: &[Profile]) -> Self {
+        let custodians: Vec<Custodian> = ["a", "b", "c", "d", "e"]
             .into_iter()
             .zip(profiles)
-            .map(|(id, profile)| Custodian::new(id, profile))
+            .map(|(id, profile)| Custodian::new(id, *profile))
             .collect();
         let sealer = sealer();
         let pinned = |one: &Custodian| PinnedCustodian {
@@ -142,7 +147,7 @@ impl Office {
             superseded: Vec::new(),
         };
         let mut trust = Trust {
-            threshold: 2,
+            threshold,
             custodians: custodians.iter().map(pinned).collect(),
             sealers: Vec::new(),
         };
@@ -182,7 +187,7 @@ impl Office {
             generation: 1,
             provider: "openai".to_owned(),
             upstreams: vec![origin.parse().unwrap()],
-            threshold: 2,
+            threshold: self.trust.threshold,
             custodians: self.trust.descriptors(),
             created_at: 1,
             challenges: 0,

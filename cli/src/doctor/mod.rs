@@ -175,6 +175,9 @@ fn check_custodians(report: &mut Report, status: &StatusResponse) {
     }
     const NAME: &str = "margin";
     let (t, n) = (status.threshold, status.custodians.len());
+    if status.part {
+        return check_part(report, status);
+    }
     match status.margin {
         ..0 => report.fail(
             NAME,
@@ -192,6 +195,23 @@ fn check_custodians(report: &mut Report, status: &StatusResponse) {
             "add a custodian when you can",
         ),
         margin => report.ok(NAME, format!("{margin} custodians may fail")),
+    }
+}
+
+/// A daemon that drives some of the custodians: how many may fail is what agents know.
+fn check_part(report: &mut Report, status: &StatusResponse) {
+    const NAME: &str = "margin";
+    let (quorum, n) = (status.quorum, status.custodians.len());
+    match status.margin {
+        ..0 => report.fail(
+            NAME,
+            format!("fewer than {quorum} of this daemon's {n} custodians are up: nothing can be changed here"),
+            "tacit custodian list",
+        ),
+        _ => report.ok(
+            NAME,
+            format!("a part of {n} custodians; see tacit_agent_quorum_margin of the agents"),
+        ),
     }
 }
 

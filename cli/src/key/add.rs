@@ -59,6 +59,7 @@ async fn seal_now(
 ) -> anyhow::Result<(SealedKey, WrittenReceipt)> {
     let status = daemon.status().await?;
     trust::check_presented(trust, &status)?;
+    seal::check_whole(&status, &options.id)?;
     let provider = options
         .provider
         .as_ref()
@@ -90,13 +91,19 @@ fn tell(response: &AddKeyResponse, sealed: &SealedKey, output: &Output) {
             clean(&list(&response.missing_custodians))
         );
     }
+    if !response.elsewhere.is_empty() {
+        text += &format!(
+            "\nof other daemons: {}; add the same sealed key there: tacit key seal, then key add --sealed at each --socket",
+            clean(&list(&response.elsewhere))
+        );
+    }
     text += "\nusable by";
     for line in &response.usable_by {
         text += &format!("\n  {}", clean(line));
     }
     let json = json!({
         "key": summary_json(&key), "usable_by": response.usable_by,
-        "missing_custodians": response.missing_custodians,
+        "missing_custodians": response.missing_custodians, "elsewhere": response.elsewhere,
         "header_sha256": hex::encode(sha256(&sealed.header)),
     });
     output.result(&text, &json);

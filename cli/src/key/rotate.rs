@@ -51,7 +51,9 @@ async fn seal_successor(
     paths: &Paths,
     output: &Output,
 ) -> anyhow::Result<(SealedKey, WrittenReceipt)> {
-    trust::check_presented(trust, &daemon.status().await?)?;
+    let status = daemon.status().await?;
+    trust::check_presented(trust, &status)?;
+    seal::check_whole(&status, &options.id)?;
     let request = ShowKeyRequest {
         key_id: options.id.to_string(),
     };

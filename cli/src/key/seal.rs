@@ -7,6 +7,7 @@ use custody::sealed::SEALED_KEY_MAX_BYTES;
 use custody::{
     KeyId, Origin, Receipt, SealRequest, SealedKey, SystemRandom, Trust, Upstream, sha256,
 };
+use proto::v1::StatusResponse;
 use serde_json::json;
 
 use super::{consent, secret_input};
@@ -71,6 +72,16 @@ pub(super) fn run(options: SealKey, paths: &Paths, output: &Output) -> Answer {
     Ok(true)
 }
 
+/// Refuses to seal for one of several daemons: each of them must be given the same sealed key.
+pub(super) fn check_whole(status: &StatusResponse, id: &KeyId) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !status.part,
+        "this daemon drives only some of the custodians, and the others need the same sealed key: tacit key seal {id} > FILE once, then \
+         --sealed FILE at the socket of each daemon"
+    );
+    Ok(())
+}
+
 /// Takes the secret in, seals it and writes the receipt, if one is wanted.
 pub(super) fn seal(
     order: &Order,
@@ -86,6 +97,12 @@ pub(super) fn seal(
         trust.sealer_name(&public).is_some(),
         "the sealer {public} is not pinned in {0}: the custodians would refuse the key; tacit --trust {0} trust pin \
          --sealer NAME={public}",
+        paths.trust.display()
+    );
+    let (t, n) = (usize::from(trust.threshold), trust.custodians.len());
+    anyhow::ensure!(
+        n >= t,
+        "{} pins {n} custodians and a key needs {t}: pin those of the other daemons first (tacit trust pin --from FILE)",
         paths.trust.display()
     );
     if let Some(path) = material.receipt.as_deref().filter(|path| path.exists()) {

@@ -141,6 +141,8 @@ fn version_fields(version: &KeyVersion) -> Vec<(&'static str, String)> {
     let share = |custodian: &String| {
         if version.ingested.contains(custodian) {
             custodian.clone()
+        } else if version.elsewhere.contains(custodian) {
+            format!("{custodian} (another daemon's)")
         } else {
             format!("{custodian} (not ingested)")
         }
@@ -182,7 +184,7 @@ fn version_json(version: &KeyVersion) -> Value {
     json!({
         "version": version.version, "generation": version.generation, "state": version.state,
         "upstreams": version.upstreams, "threshold": version.threshold,
-        "custodians": version.custodians, "ingested": version.ingested, "sealer": version.sealer,
+        "custodians": version.custodians, "ingested": version.ingested, "elsewhere": version.elsewhere, "sealer": version.sealer,
         "sealed_at": version.sealed_at, "ingested_at": version.ingested_at,
         "envelope_sha256": version.envelope_sha256, "header_sha256": version.header_sha256,
         "state_changed_at": version.state_changed_at, "state_reason": version.state_reason,

@@ -46,9 +46,20 @@ pub struct Expectation<'a> {
     pub origin: &'a Origin,
 }
 
+/// The session by which a share came. Shares of one key may come by several daemons, and each has a session of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Session<'a> {
+    /// The agent's half.
+    pub keys: &'a SessionKeys,
+    /// The id that the daemon gave it.
+    pub id: &'a [u8; SESSION_ID_BYTES],
+}
+
 /// One share on its way.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivered<'a> {
+    /// How it came.
+    pub session: Session<'a>,
     /// Index claimed by the daemon.
     pub x: u8,
     /// Fingerprint claimed by the daemon.
@@ -123,6 +134,28 @@ pub enum OpenError {
     Envelope(#[from] EnvelopeChanged),
 }
 
+impl OpenError {
+    /// The custodian whose delivery is at fault, if it is one delivery: with another in its place the key may open.
+    pub fn custodian(&self) -> Option<u8> {
+        match self {
+            Self::OtherCustodian { x } | Self::Delivery { x } | Self::NoRsaKey { x } => Some(*x),
+            Self::Combine(
+                CombineError::UnknownIndex { x }
+                | CombineError::Duplicate { x }
+                | CombineError::Record { x, .. }
+                | CombineError::Check { x },
+            ) => Some(*x),
+            Self::Provenance(_)
+            | Self::Custodian(_)
+            | Self::OtherKey { .. }
+            | Self::OtherProvider { .. }
+            | Self::UpstreamNotAllowed { .. }
+            | Self::Combine(_)
+            | Self::Envelope(_) => None,
+        }
+    }
+}
+
 /// Material whose provenance, key, provider and origin were checked. The check is the only way to one.
 #[derive(Debug)]
 pub struct Checked<'a> {
@@ -192,20 +225,18 @@ impl Checked<'_> {
         self.envelope.plaintext_len()
     }
 
-    /// Unwraps exactly t deliveries, combines, and decrypts the provider key into `out`.
+    /// Unwraps exactly t deliveries, each in the session by which it came, combines, and decrypts the provider key into `out`.
     ///
     /// # Errors
     /// [`OpenError`], naming the custodian where one is at fault. `out` holds nothing of the key then.
     pub fn open(
         &self,
         trust: &Trust,
-        session: &SessionKeys,
-        session_id: &[u8; SESSION_ID_BYTES],
         deliveries: &[Delivered<'_>],
         out: &mut [u8],
     ) -> Result<(), OpenError> {
         let unwrap = |delivered| {
-            self.unwrap(trust, session, session_id, delivered)
+            self.unwrap(trust, delivered)
                 .map(|record| (delivered.x, record))
         };
         let records = deliveries
@@ -226,26 +257,21 @@ impl Checked<'_> {
         Ok(dek.open_envelope(header, envelope, out)?)
     }
 
-    fn unwrap(
-        &self,
-        trust: &Trust,
-        session: &SessionKeys,
-        session_id: &[u8; SESSION_ID_BYTES],
-        delivered: &Delivered<'_>,
-    ) -> Result<ShareRecord, OpenError> {
-        let x = delivered.x;
+    fn unwrap(&self, trust: &Trust, delivered: &Delivered<'_>) -> Result<ShareRecord, OpenError> {
+        let (x, session) = (delivered.x, delivered.session);
         if self.provenance.header().index_of(&delivered.fingerprint) != Some(x) {
             return Err(OpenError::OtherCustodian { x });
         }
         let custodian = trust.any(&delivered.fingerprint)?;
         let record: Option<Secret<[u8; 64]>> = match (&custodian.seal, custodian.profile) {
             (SealKeys::Ecdh { transport, .. }, Profile::EcdhKw(kdf)) => {
-                let context = deliver_context(&custodian.id, session_id, session.p256.public());
-                WrappingKey::derive(&session.p256, transport, kdf, &context)
+                let context =
+                    deliver_context(&custodian.id, session.id, session.keys.p256.public());
+                WrappingKey::derive(&session.keys.p256, transport, kdf, &context)
                     .unwrap(delivered.wrapped)
             }
             (_, Profile::RsaOaep(hash)) => {
-                let key = session.rsa.as_ref().ok_or(OpenError::NoRsaKey { x })?;
+                let key = session.keys.rsa.as_ref().ok_or(OpenError::NoRsaKey { x })?;
                 key.decrypt(hash, delivered.wrapped)
             }
             (SealKeys::Rsa { .. }, Profile::EcdhKw(_)) => None,

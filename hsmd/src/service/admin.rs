@@ -188,6 +188,9 @@ impl Admin for AdminService {
             )
             .await?;
             let config = daemon.config();
+            let key = done.view.keys.0.get(&done.key_id);
+            let newest = key.and_then(|key| present::versions(&daemon, key).pop());
+            let elsewhere = newest.map(|version| version.elsewhere).unwrap_or_default();
             let usable_by = done
                 .view
                 .keys
@@ -198,6 +201,7 @@ impl Admin for AdminService {
                 key: present::summary(&daemon, &done.view, &done.key_id),
                 usable_by: usable_by.unwrap_or_default(),
                 missing_custodians: done.missing,
+                elsewhere,
             })
         })
         .await

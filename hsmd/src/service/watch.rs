@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::v1::watch_request::Kind as Asked;
 use proto::v1::watch_response::Kind as Told;
 use proto::v1::{
-    Change, KeepAlive, KeyState, SnapshotPart, Subscribe, WatchRequest, WatchResponse,
+    Change, CustodiansUp, KeepAlive, KeyState, SnapshotPart, Subscribe, WatchRequest, WatchResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -101,6 +101,8 @@ async fn follow(
     if send_snapshot(to, view.revision, &told).await.is_err() {
         return Ok(());
     }
+    let mut up = daemon.custodians.up();
+    up.mark_changed();
     let mut alive = tokio::time::interval(KEEPALIVE);
     alive.reset();
     loop {
@@ -113,6 +115,12 @@ async fn follow(
                 told = now;
                 if send_changes(to, view.revision, &keys).await.is_err() { return Ok(()) }
                 continue
+            }
+            changed = up.changed() => {
+                if changed.is_err() { return Ok(()) }
+                let up = up.borrow_and_update();
+                let fingerprints = up.iter().map(|one| one.as_bytes().to_vec()).collect();
+                Told::CustodiansUp(CustodiansUp { fingerprints })
             }
             command = commands.recv() => match command {
                 Some(command) => Told::Command(command),

@@ -214,5 +214,6 @@ async fn open_session(
             .collect(),
         idle_seconds: u32::try_from(IDLE.as_secs()).unwrap_or(u32::MAX),
         daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+        part: daemon.custodians.part,
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::word::{Asked, Word};
+use super::word::Words;
 use crate::keys::Lease;
 use crate::respond::Refusal;
 
@@ -20,10 +20,8 @@ pub(super) struct State {
     /// How often a refresh ended, and when and how the last failed one did.
     pub(super) attempts: u64,
     pub(super) failure: Option<(Duration, Refusal)>,
-    /// The last that was heard about the key. Grants that it forbids crossed with it on the way.
-    pub(super) word: Word,
-    /// How often something was heard.
-    pub(super) heard: u64,
+    /// The last that each daemon said about the key. Grants that it forbids crossed with it on the way.
+    pub(super) words: Words,
 }
 
 #[derive(Clone)]
@@ -41,19 +39,7 @@ impl Entry {
 
     /// How often something was heard of the key until now.
     pub(super) fn heard(&self) -> u64 {
-        self.lock().heard
-    }
-}
-
-impl State {
-    /// Whether the last word lets in a lease that was asked for when `heard` words had been heard.
-    pub(super) fn admits(&self, lease: &Lease, heard: u64) -> bool {
-        let asked = if heard == self.heard {
-            Asked::Since
-        } else {
-            Asked::Before
-        };
-        self.word.admits(lease, asked)
+        self.lock().words.heard()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Getting leases: one grant under a deadline, put down in its entry unless a change overtook it.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::entry::{Entry, Held, Look, State};
@@ -14,6 +14,12 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 const OVERTAKEN: Refusal = Refusal::new(
     Code::HsmUnavailable,
     "the key is changing right now; try again",
+);
+
+/// A version that daemons still grant, and another one has revoked.
+const REVOKED: Refusal = Refusal::new(
+    Code::KeyRevoked,
+    "the key was revoked; ask your security team",
 );
 
 impl Inner {
@@ -35,14 +41,16 @@ impl Inner {
         wanted: &Wanted,
     ) -> Result<Arc<Lease>, Refusal> {
         // Two rounds: a grant that a change overtook is asked for once more.
+        let mut refusal = OVERTAKEN;
         for _ in 0..2 {
             let heard = entry.heard();
             let lease = self.grant(wanted).await?;
-            if entry.lock().admits(&lease, heard) {
+            if self.admits(&entry.lock(), &lease, heard) {
                 return Ok(lease);
             }
+            refusal = self.why_not(&lease);
         }
-        Err(OVERTAKEN)
+        Err(refusal)
     }
 
     /// Replaces what is held. The caller holds `refreshing`.
@@ -60,7 +68,8 @@ impl Inner {
                 return result;
             }
         }
-        Err(OVERTAKEN)
+        let failure = entry.lock().failure;
+        Err(failure.map_or(OVERTAKEN, |(_, refusal)| refusal))
     }
 
     /// Puts down what was granted; nothing when it was overtaken.
@@ -74,8 +83,8 @@ impl Inner {
         let before = state.held.as_ref().map(|held| held.lease.version);
         state.attempts += 1;
         let result = match granted {
-            Ok(lease) if !state.admits(&lease, heard) => {
-                state.failure = Some((now, OVERTAKEN));
+            Ok(lease) if !self.admits(state, &lease, heard) => {
+                state.failure = Some((now, self.why_not(&lease)));
                 None
             }
             Ok(lease) => {
@@ -102,6 +111,29 @@ impl Inner {
             self.changes.send_replace(());
         }
         result
+    }
+
+    /// Whether no daemon's word is against a lease that was asked for when `heard` words had been heard.
+    fn admits(&self, state: &State, lease: &Lease, heard: u64) -> bool {
+        !self.is_revoked(lease) && state.words.admit(lease, heard)
+    }
+
+    /// Whether any daemon has revoked the version, be it one that gave no share.
+    fn is_revoked(&self, lease: &Lease) -> bool {
+        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked.get(&lease.key_id).is_some_and(|said| {
+            said.values()
+                .any(|versions| versions.contains(&lease.version))
+        })
+    }
+
+    /// Why a lease is not let in.
+    fn why_not(&self, lease: &Lease) -> Refusal {
+        if self.is_revoked(lease) {
+            REVOKED
+        } else {
+            OVERTAKEN
+        }
     }
 
     pub(super) fn refresh_behind(self: &Arc<Self>, entry: &Arc<Entry>, wanted: &Wanted) {

@@ -348,15 +348,15 @@ async fn a_grant_that_is_newer_than_the_last_word_is_used() {
     set.grants_on(2);
     assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 1));
     assert!(!set.terms(1, 2), "and the word ends nothing when it comes");
-    // Of another daemon's terms this one's word says nothing, until it is this one's lease.
+    // Of a lease without a share of its own, another daemon's terms say nothing.
     let other = Word {
         source: 1,
         revision: 9,
         terms: Some([3; 32]),
         ..Word::default()
     };
-    assert!(set.hear(&other));
-    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 2));
+    assert!(!set.hear(&other));
+    assert_eq!((set.had().await, set.fake.calls()), (Ok(Some(2)), 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -453,4 +453,84 @@ async fn leases_past_their_grace_leave_memory() {
     set.clock.advance(Duration::from_secs(1));
     set.cache.sweep();
     assert!(held.upgrade().is_none());
+}
+
+/// What a daemon says of the key.
+fn word(source: usize) -> Word {
+    Word {
+        source,
+        revision: 1,
+        ..Word::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_daemon_whose_share_opened_a_lease_may_end_it_and_no_other_but_by_revoking() {
+    for (source, ends) in [(0, true), (1, true), (2, false)] {
+        let set = set(TTL, Duration::ZERO);
+        set.fake.set_sources(&[0, 1]);
+        set.grants_on(1);
+        assert_eq!(set.version().await, Ok(1));
+        let other_terms = Word {
+            terms: Some([2; 32]),
+            ..word(source)
+        };
+        assert_eq!(set.hear(&other_terms), ends, "terms of {source}");
+        assert_eq!(set.version().await, Ok(1));
+        let not_for_us = Word {
+            usable: false,
+            ..word(source)
+        };
+        assert_eq!(set.hear(&not_for_us), ends, "loss at {source}");
+        set.hear(&word(source));
+        assert_eq!(set.version().await, Ok(1));
+        let revoked = Word {
+            revoked: vec![1],
+            ..word(source)
+        };
+        assert!(set.hear(&revoked), "revoked by {source}");
+        assert_eq!(set.version().await, Err(Code::KeyRevoked), "{source}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_daemon_revoked_stays_so_for_the_grants_of_all() {
+    for ttl in [TTL, Duration::ZERO] {
+        let set = set(ttl, Duration::ZERO);
+        // Before anybody asked, by a daemon that gives no share; and its silence about the key afterwards takes nothing back.
+        let revoked = Word {
+            revoked: vec![1],
+            ..word(2)
+        };
+        set.hear(&revoked);
+        set.cache.retain((2, 2), |_| false);
+        set.cache.sweep();
+        assert_eq!(set.version().await, Err(Code::KeyRevoked));
+        // The nearest neighbour: the next version.
+        set.fake.then(Ok((2, 1)));
+        set.clock.advance(RETRY_AFTER);
+        assert_eq!(set.version().await, Ok(2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_of_any_source_that_overtook_a_grant_is_waited_for() {
+    for (source, calls) in [(0, 2), (1, 2), (2, 1)] {
+        let set = set(TTL, Duration::ZERO);
+        set.fake.set_sources(&[0, 1]);
+        set.grants_on(1);
+        set.fake.then(Ok((1, 1)));
+        set.fake.shut();
+        let (cache, wanted) = (set.cache.clone(), set.wanted.clone());
+        let asking = tokio::spawn(async move { cache.lease(&wanted).await });
+        set.settle(1).await;
+        set.grants_on(2);
+        set.hear(&Word {
+            terms: Some([2; 32]),
+            ..word(source)
+        });
+        set.fake.open();
+        asking.await.unwrap().unwrap();
+        assert_eq!(set.fake.calls(), calls, "{source}");
+    }
 }

@@ -47,6 +47,26 @@ pub(crate) enum HsmdError {
     /// Its answer is not what the contract says.
     #[error("hsmd's answer breaks the contract: {0}")]
     Contract(&'static str),
+    /// The daemons that answer have too few shares together.
+    #[error(
+        "the daemons that answer have {available} shares of the key, {needed} are needed; see tacit status of each"
+    )]
+    Short {
+        /// How many different shares came.
+        available: usize,
+        /// The key's threshold.
+        needed: u8,
+    },
+    /// There would be enough shares, and those who sent them say different things of the key.
+    #[error(
+        "the daemons disagree about the key's {what}: {daemons}; bring them to the same state, see tacit key show at each"
+    )]
+    Disagree {
+        /// About what.
+        what: &'static str,
+        /// Their sockets.
+        daemons: String,
+    },
     /// What the key may be used for cannot be kept to here.
     #[error("hsmd's terms for the key cannot be kept to")]
     Terms(#[from] TermsError),
@@ -66,7 +86,7 @@ pub(crate) enum HsmdError {
 pub(crate) enum Again {
     /// A new session: this one is not known any more, or its connection is gone.
     NewSession,
-    /// Another daemon, if there is one; the session here is good.
+    /// Another daemon, or a later time; the session here is good.
     OtherDaemon,
     /// Nothing.
     No,
@@ -78,10 +98,44 @@ impl HsmdError {
         match self {
             Self::Refused { again, .. } => *again,
             Self::Connect { .. } => Again::NewSession,
-            Self::Older { .. } | Self::Contract(_) | Self::Terms(_) => Again::OtherDaemon,
+            Self::Older { .. }
+            | Self::Contract(_)
+            | Self::Terms(_)
+            | Self::Short { .. }
+            | Self::Disagree { .. } => Again::OtherDaemon,
             // Deliveries of a token that was restarted in between; everything else about provenance is final.
             Self::Open(OpenError::Delivery { .. }) => Again::NewSession,
             Self::Open(_) | Self::Arena(_) | Self::Rsa(_) => Again::No,
+        }
+    }
+
+    /// What a daemon refused with.
+    pub(crate) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether the daemon, or what it needs, is away: it is asked after the others then.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Connect { .. }) || self.code() == Some(Code::HsmUnavailable)
+    }
+
+    /// How much a failure says about why there is no lease: what a daemon decided before what did not fit, and both before what is away.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Refused { code, .. } => match code {
+                Code::KeyRevoked => 0,
+                Code::UpstreamNotAllowed => 1,
+                Code::PermissionDenied => 2,
+                _ => 7,
+            },
+            Self::Disagree { .. } => 3,
+            Self::Open(_) | Self::Terms(_) => 4,
+            Self::Older { .. } | Self::Contract(_) | Self::Arena(_) | Self::Rsa(_) => 5,
+            Self::Short { .. } => 6,
+            Self::Connect { .. } => 8,
         }
     }
 
@@ -93,6 +147,8 @@ impl HsmdError {
             Self::Older { .. } => "store_older",
             Self::Contract(_) => "contract_broken",
             Self::Terms(_) => "terms_not_kept",
+            Self::Short { .. } => "too_few_shares",
+            Self::Disagree { .. } => "daemons_disagree",
             Self::Open(error) => fault(error),
             Self::Arena(_) => "arena_full",
             Self::Rsa(_) => "no_rsa_key",
@@ -136,6 +192,8 @@ impl HsmdError {
             Self::Refused { .. }
             | Self::Older { .. }
             | Self::Contract(_)
+            | Self::Short { .. }
+            | Self::Disagree { .. }
             | Self::Terms(_)
             | Self::Arena(_)
             | Self::Rsa(_) => Refusal::new(
@@ -144,6 +202,13 @@ impl HsmdError {
             ),
         }
     }
+}
+
+/// The failure that says most.
+pub(super) fn worst(failures: impl Iterator<Item = HsmdError>) -> HsmdError {
+    failures
+        .min_by_key(HsmdError::weight)
+        .unwrap_or(HsmdError::Contract("no socket is configured"))
 }
 
 /// The name of what did not open.

@@ -9,6 +9,8 @@ use proto::v1::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::daemon::Daemon;
+use super::session::fingerprint;
 use super::watch::{Answered, Control};
 use super::{Hsmd, HsmdError};
 use crate::keys::Wanted;
@@ -18,6 +20,9 @@ use crate::keys::terms::{Digest, TermsError};
 /// Keys in one snapshot that are looked at: a bound on what a daemon can make us hold.
 const SNAPSHOT_MAX: usize = 10_000;
 
+/// Custodians of one daemon that are counted: as many as a key can have.
+const UP_MAX: usize = custody::CUSTODIANS_MAX as usize;
+
 /// One stream.
 pub(super) struct Following<'a> {
     pub(super) hsmd: &'a Arc<Hsmd>,
@@ -25,7 +30,7 @@ pub(super) struct Following<'a> {
     pub(super) control: &'a mpsc::Sender<Control>,
     pub(super) results: &'a mpsc::Sender<Answered>,
     /// Index of the daemon.
-    pub(super) socket: usize,
+    pub(super) source: usize,
     pub(super) outbox: mpsc::Sender<WatchRequest>,
     /// Newest revision acted upon.
     pub(super) revision: u64,
@@ -52,32 +57,50 @@ impl Following<'_> {
                 self.change(change.revision, &change.keys)?;
             }
             Some(watch_response::Kind::Command(command)) => self.command(command.id, command.kind),
+            Some(watch_response::Kind::CustodiansUp(now)) => {
+                let up = now.fingerprints.iter();
+                let trust = self.hsmd.settings().trust;
+                let up = up.filter_map(|one| fingerprint(one)).take(UP_MAX);
+                let up = up.filter(|one| trust.any(one).is_ok()).collect();
+                self.daemon().set_up(up, None);
+            }
             Some(watch_response::Kind::KeepAlive(_)) | None => {}
         }
+        self.daemon().heard();
+        self.hsmd.gauge();
         Ok(())
+    }
+
+    fn daemon(&self) -> &Daemon {
+        &self.hsmd.daemons[self.source]
     }
 
     fn snapshot_complete(&mut self, revision: u64) -> Result<(), HsmdError> {
         let keys = std::mem::take(&mut self.snapshot);
         let present: HashSet<&str> = keys.iter().map(|key| key.key_id.as_str()).collect();
-        self.hsmd.not_older(self.socket, self.revision, revision)?;
+        self.daemon().not_older(self.revision, revision)?;
         self.cache
-            .retain((self.socket, revision), |id| present.contains(id.as_str()));
+            .retain((self.source, revision), |id| present.contains(id.as_str()));
         self.told = true;
         self.change(revision, &keys)
     }
 
     /// Drops what must go, acknowledges, and begins to fetch what takes its place.
     fn change(&mut self, revision: u64, keys: &[KeyState]) -> Result<(), HsmdError> {
-        self.hsmd.not_older(self.socket, self.revision, revision)?;
+        self.daemon().not_older(self.revision, revision)?;
         self.revision = revision;
         let mut behind = Vec::new();
+        let routed = self.hsmd.settings().key_ids;
         for key in keys {
             let Ok(id) = key.key_id.parse::<KeyId>() else {
                 return Err(HsmdError::Contract("a key id breaks the rule for key ids"));
             };
+            // What no route names is not remembered: a daemon must not be able to fill our memory.
+            if !routed.contains(&key.key_id) && !self.cache.knows(&id) {
+                continue;
+            }
             let word = Word {
-                source: self.socket,
+                source: self.source,
                 revision,
                 usable: key.usable,
                 revoked: key.revoked_versions.clone(),

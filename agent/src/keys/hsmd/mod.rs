@@ -1,29 +1,36 @@
 //! The daemon's client: sessions and leases over its workload socket, opened straight into the arena.
 //!
-//! `session` keeps one session with one daemon, `lease` asks for and opens leases in it, `watch` hears what changes, `report` tells how
-//! keys were used, and `error` says what a failure means. These rooms alone name generated messages. What the daemon sends is believed only
+//! `daemon` and `session` keep one session with each daemon, `gather` asks them for shares and `shares` says which of these belong together,
+//! `lease` opens what came, `watch` hears what changes, `report` tells how keys were used, and `error` says what a failure means. These rooms alone name generated messages. What the daemon sends is believed only
 //! as far as the trust file goes: the sealer's signature, the pinned custodians, and the header that opened decide; the daemon's own fields
 //! are compared with them.
 
 mod connect;
+mod daemon;
 mod error;
 mod following;
+mod gather;
 mod lease;
 mod report;
 mod session;
+mod shares;
+#[cfg(test)]
+mod tests;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use custody::Trust;
+use prometheus::{IntGauge, IntGaugeVec};
 use secret::Arena;
 use tonic::Request;
 
 use super::{KeySource, Leasing, Wanted};
 use crate::config;
+use daemon::Daemon;
 
 pub(crate) use error::{HsmdError, chain};
 pub use report::report;
@@ -40,21 +47,22 @@ pub struct Hsmd {
     name: String,
     /// Random per start.
     instance_id: [u8; 16],
-    sockets: Vec<PathBuf>,
-    /// A user, besides root and our own, that a daemon may run as.
-    daemon_uid: Option<u32>,
+    /// In order of preference.
+    daemons: Vec<Daemon>,
     /// The pod's service account token, if daemons are to see one.
     token_file: Option<PathBuf>,
     arena: Arena,
     settings: RwLock<Settings>,
-    /// The session in use, one at a time: requests ask in it, and the watch follows it wherever it goes.
-    current: tokio::sync::watch::Sender<Option<Arc<Connected>>>,
-    /// Held by whoever opens a session; the others wait.
-    opening: tokio::sync::Mutex<()>,
-    /// Index of the socket that is tried first.
-    preferred: AtomicUsize,
-    /// Newest store revision seen, by socket. A daemon with an older store is not believed.
-    seen: Vec<AtomicU64>,
+    gauges: Gauges,
+}
+
+/// What the client shows of the custodians that it reaches.
+#[derive(Clone, Debug)]
+pub struct Gauges {
+    /// How many answer, over all daemons.
+    pub available: IntGauge,
+    /// How many of these may fail, by threshold: there is none before a daemon is known.
+    pub margin: IntGaugeVec,
 }
 
 /// What a reload of the configuration may change.
@@ -78,30 +86,68 @@ pub enum Leases {
 }
 
 impl Hsmd {
-    /// A client of the daemons at the configured sockets, tried in order.
+    /// A client of the daemons at the configured sockets, preferred in that order.
     pub fn new(
         config: &config::Config,
         settings: Settings,
         arena: Arena,
         instance_id: [u8; 16],
+        gauges: Gauges,
     ) -> Self {
-        Self {
+        let hsmd = Self {
             name: config.name.clone(),
             instance_id,
-            seen: config.hsmd.iter().map(|_| AtomicU64::new(0)).collect(),
-            sockets: config.hsmd.clone(),
-            daemon_uid: config.hsmd_uid,
+            daemons: config
+                .hsmd
+                .iter()
+                .zip(&config.hsmd_uids)
+                .map(|(path, uid)| Daemon::new(path.clone(), *uid))
+                .collect(),
             token_file: config.token_file.clone(),
             arena,
             settings: RwLock::new(settings),
-            current: tokio::sync::watch::Sender::new(None),
-            opening: tokio::sync::Mutex::default(),
-            preferred: AtomicUsize::new(0),
-        }
+            gauges,
+        };
+        hsmd.gauge();
+        hsmd
     }
 
-    /// Takes over a changed configuration. The session goes on unless the daemon must hear of other keys, or other custodians may need
-    /// other session keys; then a new one takes its place at once.
+    /// How many daemons there are.
+    pub fn daemons(&self) -> usize {
+        self.daemons.len()
+    }
+
+    /// A daemon's name in logs and errors: its socket.
+    fn name_of(&self, source: usize) -> String {
+        self.daemons[source].path.display().to_string()
+    }
+
+    /// Whether leases could be had as far as is known: of one daemon that has all it needs, or of parts that have t custodians together.
+    fn suffices(&self) -> bool {
+        let mut connected = self.daemons.iter().filter(|one| one.session().is_some());
+        connected.any(|one| !one.is_part())
+            || self.available() >= usize::from(self.settings().trust.threshold)
+    }
+
+    /// Custodians that answer, each counted once however many daemons drive it.
+    fn available(&self) -> usize {
+        let up: BTreeSet<_> = self.daemons.iter().flat_map(Daemon::up).collect();
+        up.len()
+    }
+
+    /// Shows how many custodians answer. Called whenever that may have changed.
+    fn gauge(&self) {
+        let available = i64::try_from(self.available()).unwrap_or(i64::MAX);
+        let threshold = self.settings().trust.threshold;
+        self.gauges.available.set(available);
+        self.gauges
+            .margin
+            .with_label_values(&[&threshold.to_string()])
+            .set(available - i64::from(threshold));
+    }
+
+    /// Takes over a changed configuration. The sessions go on unless the daemon must hear of other keys, or other custodians may need
+    /// other session keys; then new ones take their places at once.
     pub async fn change(&self, settings: Settings) -> Leases {
         let before = std::mem::replace(
             &mut *self
@@ -110,8 +156,12 @@ impl Hsmd {
                 .unwrap_or_else(PoisonError::into_inner),
             settings.clone(),
         );
+        if before.trust.threshold != settings.trust.threshold {
+            self.gauges.margin.reset();
+        }
         if before.trust != settings.trust || before.key_ids != settings.key_ids {
             self.renew().await;
+            self.gauge();
         }
         if before.trust != settings.trust || before.lease != settings.lease {
             Leases::Changed

@@ -68,7 +68,21 @@ impl Hsmd {
     }
 
     async fn send_usage(&self, rows: Vec<KeyUsage>) -> Result<(), HsmdError> {
-        let connected = self.connected().await?;
+        // To one daemon, and be it one of several: what each counts would otherwise be counted more than once in their sum.
+        let mut order: Vec<usize> = (0..self.daemons.len()).collect();
+        order.sort_by_key(|source| self.daemons[*source].late());
+        let mut last = HsmdError::Contract("no socket is configured");
+        for source in order {
+            match self.send_usage_to(source, &rows).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn send_usage_to(&self, source: usize, rows: &[KeyUsage]) -> Result<(), HsmdError> {
+        let connected = self.connected(source).await?;
         let messages: Vec<ReportUsageRequest> = rows
             .chunks(ROWS_MAX)
             .map(|rows| ReportUsageRequest {

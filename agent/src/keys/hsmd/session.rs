@@ -1,15 +1,15 @@
-//! One session with one daemon: opened at the first that answers, replaced when it is lost, and followed by the watch wherever it goes.
+//! One session with each daemon: opened when it is needed, replaced when it is lost, and followed by the daemon's watch.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use custody::open::SessionKeys;
 use custody::p256::KeyPair;
 use custody::rsa::RsaKeyPair;
 use custody::witness::WitnessedKeys;
 use custody::{Fingerprint, Profile, SystemRandom, Trust};
-use proto::v1::OpenSessionRequest;
+use proto::v1::{OpenSessionRequest, OpenSessionResponse};
 
 use super::{Hsmd, HsmdError, Settings, chain, connect, timed};
 
@@ -18,8 +18,8 @@ const TOKEN_BYTES_MAX: u64 = 8 * 1024;
 
 /// A connection with an open session.
 pub(crate) struct Connected {
-    /// Index of the daemon's socket.
-    pub(super) socket: usize,
+    /// Index of the daemon.
+    pub(super) source: usize,
     pub(super) client: connect::Client,
     pub(super) session_id: [u8; 16],
     pub(super) keys: SessionKeys,
@@ -27,88 +27,72 @@ pub(crate) struct Connected {
 
 impl std::fmt::Debug for Connected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Connected({})", self.socket)
+        write!(f, "Connected({})", self.source)
     }
 }
 
 impl Hsmd {
-    /// The open session, or a new one at the first daemon that answers.
-    pub(super) async fn connected(&self) -> Result<Arc<Connected>, HsmdError> {
-        if let Some(connected) = self.current() {
+    /// The open session with a daemon, or a new one.
+    pub(super) async fn connected(&self, source: usize) -> Result<Arc<Connected>, HsmdError> {
+        let daemon = &self.daemons[source];
+        if let Some(connected) = daemon.session() {
             return Ok(connected);
         }
-        let _opening = self.opening.lock().await;
+        let _opening = daemon.opening.lock().await;
         // Whoever was before us may have opened it.
-        if let Some(connected) = self.current() {
+        if let Some(connected) = daemon.session() {
             return Ok(connected);
         }
-        let preferred = self.preferred.load(Ordering::Relaxed);
-        let mut last = HsmdError::Contract("no socket is configured");
-        for step in 0..self.sockets.len() {
-            let socket = (preferred + step) % self.sockets.len();
-            match self.open_session(socket).await {
-                Ok(connected) => {
-                    let connected = Arc::new(connected);
-                    self.preferred.store(socket, Ordering::Relaxed);
-                    self.current.send_replace(Some(Arc::clone(&connected)));
-                    return Ok(connected);
-                }
-                Err(error) => {
-                    if step + 1 < self.sockets.len() {
-                        tracing::warn!(daemon = %self.sockets[socket].display(), error = chain(&error), "trying the next daemon");
-                    }
-                    last = error;
-                }
-            }
-        }
-        Err(last)
+        let connected = Arc::new(self.open_session(source).await?);
+        daemon.current.send_replace(Some(Arc::clone(&connected)));
+        daemon.heard();
+        self.gauge();
+        Ok(connected)
     }
 
-    /// The session in use, if there is one.
-    fn current(&self) -> Option<Arc<Connected>> {
-        self.current.borrow().clone()
-    }
-
-    /// Puts a new session in the place of the open one, at the same daemon. The old one serves until then.
+    /// Puts new sessions in the places of the open ones. The old ones serve until then.
     pub(super) async fn renew(&self) {
-        let _opening = self.opening.lock().await;
-        let Some(before) = self.current() else {
+        let each = (0..self.daemons.len()).map(|source| self.renew_one(source));
+        futures_util::future::join_all(each).await;
+    }
+
+    async fn renew_one(&self, source: usize) {
+        let daemon = &self.daemons[source];
+        let _opening = daemon.opening.lock().await;
+        if daemon.session().is_none() {
             return;
-        };
-        let renewed = match self.open_session(before.socket).await {
+        }
+        let renewed = match self.open_session(source).await {
             Ok(connected) => Some(Arc::new(connected)),
             Err(error) => {
                 tracing::warn!(
+                    daemon = %daemon.path.display(),
                     error = chain(&error),
                     "no new session; the next request opens one"
                 );
                 None
             }
         };
-        self.current.send_replace(renewed);
+        daemon.current.send_replace(renewed);
+        self.gauge();
     }
 
     /// Lets go of a session that does not work.
     pub(super) fn forget(&self, failed: &Arc<Connected>) {
-        self.current.send_if_modified(|current| {
+        let current = &self.daemons[failed.source].current;
+        current.send_if_modified(|current| {
             let is_it = current.as_ref().is_some_and(|now| Arc::ptr_eq(now, failed));
             if is_it {
                 *current = None;
             }
             is_it
         });
+        self.gauge();
     }
 
-    /// Lets go of a session whose daemon does not do what it should; the next one is tried first then.
-    pub(super) fn turn_from(&self, failed: &Arc<Connected>) {
-        let next = (failed.socket + 1) % self.sockets.len();
-        self.preferred.store(next, Ordering::Relaxed);
-        self.forget(failed);
-    }
-
-    /// Resolves when `connected` is not the session in use any more.
+    /// Resolves when `connected` is not its daemon's session in use any more.
     pub(super) async fn replaced(&self, connected: &Arc<Connected>) {
-        let mut current = self.current.subscribe();
+        let mut current = self.daemons[connected.source].current.subscribe();
         let gone =
             current.wait_for(|now| !now.as_ref().is_some_and(|now| Arc::ptr_eq(now, connected)));
         // The sender is ours, so it is not gone.
@@ -117,18 +101,20 @@ impl Hsmd {
 
     /// Whether another session took the place of `connected`, or does so just now.
     pub(super) async fn was_replaced(&self, connected: &Arc<Connected>) -> bool {
-        let _opening = self.opening.lock().await;
-        self.current()
+        let daemon = &self.daemons[connected.source];
+        let _opening = daemon.opening.lock().await;
+        daemon
+            .session()
             .is_some_and(|now| !Arc::ptr_eq(&now, connected))
     }
 
-    async fn open_session(&self, socket: usize) -> Result<Connected, HsmdError> {
-        let path = &self.sockets[socket];
-        let mut client = connect::client(path, self.daemon_uid)
+    async fn open_session(&self, source: usize) -> Result<Connected, HsmdError> {
+        let daemon = &self.daemons[source];
+        let mut client = connect::client(&daemon.path, daemon.uid)
             .await
-            .map_err(|source| HsmdError::Connect {
-                path: path.clone(),
-                source,
+            .map_err(|error| HsmdError::Connect {
+                path: daemon.path.clone(),
+                source: error,
             })?;
         let Settings { trust, key_ids, .. } = self.settings();
         let keys = session_keys(&trust).await?;
@@ -138,7 +124,7 @@ impl Hsmd {
         let vouched = WitnessedKeys::of(&p256_public, &rsa_public);
         let request = OpenSessionRequest {
             service_account_token: self.token(),
-            witness: connect::vouch(path, self.daemon_uid, &vouched).await,
+            witness: connect::vouch(&daemon.path, daemon.uid, &vouched).await,
             protocol: proto::SESSION_PROTOCOL,
             agent_name: self.name.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -148,23 +134,17 @@ impl Hsmd {
             key_ids,
             keeps_terms: true,
         };
-        let before = self.seen(socket);
+        let before = daemon.seen();
         let answer = client.open_session(timed(request)).await?.into_inner();
-        self.not_older(socket, before, answer.revision)?;
-        for custodian in &answer.custodians {
-            let pinned = fingerprint(&custodian.fingerprint)
-                .is_some_and(|fingerprint| trust.any(&fingerprint).is_ok());
-            if !pinned {
-                tracing::warn!(custodian = %custodian.id.escape_debug(), "hsmd uses a custodian that the trust file does not pin; its shares will not open here");
-            }
-        }
+        daemon.not_older(before, answer.revision)?;
+        daemon.set_up(pinned(&trust, &answer), Some(answer.part));
         let session_id = answer
             .session_id
             .try_into()
             .map_err(|_| HsmdError::Contract("session_id is not 16 bytes"))?;
-        tracing::info!(daemon = %path.display(), revision = answer.revision, custodians = answer.custodians.len(), "session open");
+        tracing::info!(daemon = %daemon.path.display(), revision = answer.revision, custodians = answer.custodians.len(), part = answer.part, "session open");
         Ok(Connected {
-            socket,
+            source,
             client,
             session_id,
             keys,
@@ -185,22 +165,22 @@ impl Hsmd {
         token.truncate(token.trim_ascii_end().len());
         token
     }
+}
 
-    /// The newest revision that this daemon has told us.
-    pub(super) fn seen(&self, socket: usize) -> u64 {
-        self.seen[socket].load(Ordering::SeqCst)
-    }
-
-    /// Notes a revision, and refuses one that is older than what the same daemon had said *before* it was asked: what it said meanwhile may
-    /// be newer than an answer that was already on its way.
-    pub(super) fn not_older(&self, socket: usize, before: u64, now: u64) -> Result<(), HsmdError> {
-        self.seen[socket].fetch_max(now, Ordering::SeqCst);
-        if now < before {
-            Err(HsmdError::Older { seen: before, now })
-        } else {
-            Ok(())
+/// The custodians of a new session whose shares can open here.
+fn pinned(trust: &Trust, answer: &OpenSessionResponse) -> BTreeSet<Fingerprint> {
+    let mut custodians = BTreeSet::new();
+    for custodian in &answer.custodians {
+        match fingerprint(&custodian.fingerprint).filter(|one| trust.any(one).is_ok()) {
+            Some(fingerprint) => {
+                custodians.insert(fingerprint);
+            }
+            None => {
+                tracing::warn!(custodian = %custodian.id.escape_debug(), "hsmd uses a custodian that the trust file does not pin; its shares will not open here");
+            }
         }
     }
+    custodians
 }
 
 /// The agent's half of a session. RSA takes a tenth of a second, so it is made only when a pinned custodian needs it, and off the runtime.

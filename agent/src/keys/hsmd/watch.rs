@@ -1,10 +1,11 @@
 //! The Watch stream: what changes at the daemon changes here, and the daemon hears that it did.
 //!
 //! A revoked version is dropped before anything else is done, and acknowledged. A successor is fetched beside that, so that no revoke waits
-//! behind it; what is in use stands in every acknowledgement, and one is sent whenever that changes. The stream belongs to the session in
-//! use: when another takes its place, the watch moves at once. When the stream ends, leases live on for their time and no longer.
+//! behind it; what is in use stands in every acknowledgement, and one is sent whenever that changes. Each daemon is watched, whoever granted
+//! what is held: one that revokes is enough. The stream belongs to the daemon's session in use: when another takes its place, the watch moves
+//! at once. When the stream ends, leases live on for their time and no longer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lifecycle::readiness::Task;
@@ -39,19 +40,41 @@ pub enum Control {
 #[derive(Debug)]
 pub struct Watch {
     hsmd: Arc<Hsmd>,
+    /// Index of the daemon.
+    source: usize,
     cache: Cache,
     /// The agent.
     control: mpsc::Sender<Control>,
-    /// 1 while the stream is open.
-    connected: IntGauge,
-    /// Done when the daemon has answered for the first time.
-    answered: Option<Task>,
+    stream: Counted,
+    /// Done when leases can be had for the first time.
+    answered: Answering,
     /// Answers to commands. They outlive the stream that the command came by: a reload may replace its session.
     results: (mpsc::Sender<Answered>, mpsc::Receiver<Answered>),
 }
 
+/// The readiness that all watches wait for together.
+type Answering = Arc<Mutex<Option<Task>>>;
+
 /// How a command ended.
 pub(super) type Answered = (u64, Result<String, String>);
+
+/// How many streams are open, and whether ours is counted among them.
+#[derive(Debug)]
+struct Counted {
+    all: IntGauge,
+    open: bool,
+}
+
+impl Counted {
+    fn set(&mut self, open: bool) {
+        match (self.open, open) {
+            (false, true) => self.all.inc(),
+            (true, false) => self.all.dec(),
+            _ => {}
+        }
+        self.open = open;
+    }
+}
 
 /// Why a stream ended without a failure.
 enum Ended {
@@ -62,22 +85,28 @@ enum Ended {
 }
 
 impl Watch {
-    /// A watch that keeps `cache` true to the daemon.
-    pub fn new(
-        hsmd: Arc<Hsmd>,
-        cache: Cache,
-        control: mpsc::Sender<Control>,
-        connected: IntGauge,
+    /// One watch for each daemon; together they keep `cache` true to all of them.
+    pub fn all(
+        hsmd: &Arc<Hsmd>,
+        cache: &Cache,
+        control: &mpsc::Sender<Control>,
+        connected: &IntGauge,
         answered: Task,
-    ) -> Self {
-        Self {
-            hsmd,
-            cache,
-            control,
-            connected,
-            answered: Some(answered),
+    ) -> Vec<Self> {
+        let answered: Answering = Arc::new(Mutex::new(Some(answered)));
+        let watch = |source| Self {
+            hsmd: Arc::clone(hsmd),
+            source,
+            cache: cache.clone(),
+            control: control.clone(),
+            stream: Counted {
+                all: connected.clone(),
+                open: false,
+            },
+            answered: Arc::clone(&answered),
             results: mpsc::channel(OUTBOX_MAX),
-        }
+        };
+        (0..hsmd.daemons()).map(watch).collect()
     }
 
     /// Watches for ever; dropped with the agent.
@@ -85,7 +114,7 @@ impl Watch {
         let mut backoff = BACKOFF_FIRST;
         loop {
             let ended = self.once(&mut backoff).await;
-            self.connected.set(0);
+            self.stream.set(false);
             match &ended {
                 Ok(Ended::Replaced) => {
                     tracing::debug!("the session was replaced; watching the new one");
@@ -93,10 +122,11 @@ impl Watch {
                 }
                 Ok(Ended::ByDaemon) => tracing::info!("hsmd ended the watch; connecting again"),
                 Err(error) => {
-                    if let Some(task) = &self.answered {
+                    if let Some(task) = &*self.answering() {
                         task.waiting("hsmd does not answer yet; see the log");
                     }
                     tracing::warn!(
+                        daemon = %self.hsmd.name_of(self.source),
                         fault = error.name(),
                         error = chain(error),
                         "hsmd cannot be watched; revocations wait for the end of leases"
@@ -108,8 +138,23 @@ impl Watch {
         }
     }
 
+    fn answering(&self) -> MutexGuard<'_, Option<Task>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The snapshot is there: with it, leases may be had.
+    fn ready(&self) {
+        if !self.hsmd.suffices() {
+            if let Some(task) = &*self.answering() {
+                task.waiting("too few custodians answer yet over all daemons; see the log");
+            }
+        } else if let Some(task) = self.answering().take() {
+            task.ready();
+        }
+    }
+
     async fn once(&mut self, backoff: &mut Duration) -> Result<Ended, HsmdError> {
-        let connected = self.hsmd.connected().await?;
+        let connected = self.hsmd.connected(self.source).await?;
         match self.follow(&connected, backoff).await {
             // The daemon closes the stream of a session as soon as it has opened the next one for us.
             Ok(Ended::ByDaemon) if self.hsmd.was_replaced(&connected).await => Ok(Ended::Replaced),
@@ -120,7 +165,7 @@ impl Watch {
                 Ok(Ended::ByDaemon)
             }
             Err(error) => {
-                self.hsmd.turn_from(&connected);
+                self.hsmd.forget(&connected);
                 Err(error)
             }
         }
@@ -132,7 +177,8 @@ impl Watch {
         backoff: &mut Duration,
     ) -> Result<Ended, HsmdError> {
         let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
-        let seen = self.hsmd.seen(connected.socket);
+        let daemon = &self.hsmd.daemons[self.source];
+        let seen = daemon.seen();
         let subscribe = Subscribe {
             session_id: connected.session_id.to_vec(),
             seen_revision: seen,
@@ -151,7 +197,7 @@ impl Watch {
             cache: &self.cache,
             control: &self.control,
             results: &self.results.0,
-            socket: connected.socket,
+            source: self.source,
             outbox,
             revision: seen,
             told: false,
@@ -167,12 +213,10 @@ impl Watch {
                 response = stream.message() => {
                     let Some(response) = response? else { return Ok(Ended::ByDaemon) };
                     following.heard(response.kind)?;
-                    if following.told && self.connected.get() == 0 {
-                        self.connected.set(1);
+                    if following.told {
                         *backoff = BACKOFF_FIRST;
-                        if let Some(task) = self.answered.take() {
-                            task.ready();
-                        }
+                        self.stream.set(true);
+                        self.ready();
                     }
                 }
                 Ok(()) = following.held.changed() => following.acknowledge(),

@@ -17,10 +17,10 @@ use zeroize::Zeroize;
 mod part;
 
 pub use part::{Holder, Part, WrappedPart};
-use part::{enough, interpolate};
+use part::{STORE_THRESHOLD_MIN, enough, interpolate};
 
+use crate::CUSTODIANS_MAX;
 use crate::codec::{FormatError, Reader, Writer};
-use crate::{CUSTODIANS_MAX, THRESHOLD_MIN};
 
 const ROW: &str = "sealed row";
 const ROW_MAGIC: [u8; 4] = *b"TCSR";
@@ -143,7 +143,7 @@ impl StoreKey {
         count: usize,
         random: &mut impl CryptoRng,
     ) -> Result<Vec<Part>, StoreKeyError> {
-        if threshold < THRESHOLD_MIN
+        if threshold < STORE_THRESHOLD_MIN
             || usize::from(threshold) > count
             || count > usize::from(CUSTODIANS_MAX)
         {
@@ -212,7 +212,7 @@ impl StoreKey {
     pub fn combine(parts: &[(&WrappedPart, Part)], arena: &Arena) -> Result<Self, StoreKeyError> {
         let (first, _) = parts.first().ok_or(StoreKeyError::Count {
             found: 0,
-            needed: THRESHOLD_MIN,
+            needed: STORE_THRESHOLD_MIN,
         })?;
         let same = |one: &WrappedPart| {
             (one.epoch, one.threshold, one.commitment)

@@ -5,10 +5,13 @@ use aes_gcm_siv::{Aes256GcmSiv, Nonce, Tag};
 use secret::Secret;
 
 use super::{FORMAT, NONCE_BYTES, StoreKeyError, TAG_BYTES};
+use crate::CUSTODIANS_MAX;
 use crate::codec::{FormatError, Reader, Writer};
 use crate::descriptor::Fingerprint;
 use crate::gf256;
-use crate::{CUSTODIANS_MAX, THRESHOLD_MIN};
+
+/// Fewest parts that make a store's key: a daemon that is a part of several may drive one token alone. Provider keys never come down to one.
+pub(super) const STORE_THRESHOLD_MIN: u8 = 1;
 
 const PART: &str = "part of a store key";
 const PART_MAGIC: [u8; 4] = *b"TCSK";
@@ -85,7 +88,7 @@ impl WrappedPart {
         if !(1..=CUSTODIANS_MAX).contains(&part.x) {
             return Err(from.field("x", "is not 1 to 16"));
         }
-        if !(THRESHOLD_MIN..=CUSTODIANS_MAX).contains(&part.threshold) {
+        if !(STORE_THRESHOLD_MIN..=CUSTODIANS_MAX).contains(&part.threshold) {
             return Err(from.field("threshold", "is not 2 to 16"));
         }
         from.end()?;
@@ -135,7 +138,7 @@ pub(super) fn enough<'a>(
         .enumerate()
         .all(|(at, part)| part.x != 0 && parts[..at].iter().all(|other| other.x != part.x));
     match parts.get(..needed) {
-        Some(used) if distinct && threshold >= THRESHOLD_MIN => Ok(used),
+        Some(used) if distinct && threshold >= STORE_THRESHOLD_MIN => Ok(used),
         _ => Err(StoreKeyError::Count {
             found: parts.len(),
             needed: threshold,

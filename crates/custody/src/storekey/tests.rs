@@ -30,7 +30,7 @@ fn opened<'a>(parts: &'a [WrappedPart], which: &[usize]) -> Vec<(&'a WrappedPart
 #[test]
 fn any_t_parts_make_the_key_again_and_one_fewer_does_not() {
     let (arena, mut random) = (Arena::new(4096).unwrap(), SystemRandom::new());
-    for (t, n) in [(2, 2), (2, 3), (3, 5), (16, 16)] {
+    for (t, n) in [(1, 1), (1, 3), (2, 2), (2, 3), (3, 5), (16, 16)] {
         let store = StoreKey::generate(1, &arena, &mut random).unwrap();
         let parts = store.deal(t, n, &mut random).unwrap();
         let parts = wrapped(&store, t, &parts);
@@ -44,7 +44,7 @@ fn any_t_parts_make_the_key_again_and_one_fewer_does_not() {
         );
     }
     let store = StoreKey::generate(1, &arena, &mut random).unwrap();
-    for (t, n) in [(1, 3), (4, 3), (2, 17)] {
+    for (t, n) in [(0, 3), (4, 3), (2, 17)] {
         let dealt = store.deal(t, n, &mut random);
         assert_eq!(
             dealt.map(|_| ()),

@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use secret::Secret;
 
 use crate::support::{
-    self, Ask, CounterRng, FAKE_KEY, Session, ShareKeys, Token, World, open_as, record, sha256,
+    self, Ask, CounterRng, FAKE_KEY, Session, ShareKeys, Token, World, open_across, open_as,
+    record, sha256,
 };
 
 fn mixed(t: u8, rng: &mut CounterRng) -> World {
@@ -24,6 +25,38 @@ fn mixed(t: u8, rng: &mut CounterRng) -> World {
         ShareKeys::ecdh(Kdf::X963Sha256, rng),
     ];
     World::new(t, shares, rng)
+}
+
+#[test]
+fn shares_that_came_by_two_sessions_open_each_in_its_own() {
+    let mut rng = CounterRng::new("two daemons");
+    for world in [
+        World::ecdh(2, 3, Kdf::NullCbc, &mut rng),
+        mixed(2, &mut rng),
+    ] {
+        let (key, _) = world.seal(&mut rng);
+        let (one, two) = (Session::with_rsa(&mut rng), Session::with_rsa(&mut rng));
+        let first = &world.deliver(&key, &one, &[1])[0];
+        let second = &world.deliver(&key, &two, &[2])[0];
+        let open = |parcels: &[(&Session, &support::Parcel)]| {
+            open_across(&world.trust, &key, parcels, &Ask::default())
+        };
+        assert_eq!(open(&[(&one, first), (&two, second)]).unwrap(), FAKE_KEY);
+        // The one taken for the other, and one of them alone.
+        let crossed = open(&[(&two, first), (&one, second)]).unwrap_err();
+        assert_eq!(
+            (crossed.custodian(), crossed),
+            (Some(1), OpenError::Delivery { x: 1 })
+        );
+        let crossed = open(&[(&one, first), (&one, second)]).unwrap_err();
+        assert_eq!(crossed.custodian(), Some(2));
+        let alone = open(&[(&one, first)]).unwrap_err();
+        assert_eq!(alone.custodian(), None);
+        assert!(matches!(
+            alone,
+            OpenError::Combine(CombineError::Count { .. })
+        ));
+    }
 }
 
 #[test]

@@ -691,6 +691,17 @@ pub fn open_as(
     parcels: &[Parcel],
     ask: &Ask,
 ) -> Result<Vec<u8>, OpenError> {
+    let by: Vec<_> = parcels.iter().map(|parcel| (session, parcel)).collect();
+    open_across(trust, sealed, &by, ask)
+}
+
+/// Opens what came by several sessions.
+pub fn open_across(
+    trust: &Trust,
+    sealed: &SealedKey,
+    parcels: &[(&Session, &Parcel)],
+    ask: &Ask,
+) -> Result<Vec<u8>, OpenError> {
     let checked = check(
         trust,
         Material {
@@ -707,14 +718,18 @@ pub fn open_as(
     )?;
     let deliveries: Vec<_> = parcels
         .iter()
-        .map(|parcel| Delivered {
+        .map(|(session, parcel)| Delivered {
+            session: custody::open::Session {
+                keys: &session.keys,
+                id: &session.id,
+            },
             x: parcel.x,
             fingerprint: parcel.fingerprint,
             wrapped: &parcel.wrapped,
         })
         .collect();
     let mut out = vec![0; checked.plaintext_len()];
-    let outcome = checked.open(trust, &session.keys, &session.id, &deliveries, &mut out);
+    let outcome = checked.open(trust, &deliveries, &mut out);
     if let Err(error) = outcome {
         assert!(
             out.iter().all(|byte| *byte == 0),

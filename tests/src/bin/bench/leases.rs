@@ -120,6 +120,7 @@ impl Caller {
             opened.custodians.len()
         );
         let lease = LeaseRequest {
+            partial: false,
             session_id: opened.session_id,
             key_id: KEY.to_owned(),
             provider: "openai".to_owned(),
