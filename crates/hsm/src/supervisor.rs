@@ -154,6 +154,8 @@ struct Service<'a> {
     last_progress: Instant,
     heartbeat_due: Instant,
     heartbeat_sent: Option<Instant>,
+    /// It has answered the first greeting: before that nobody knows what it keeps to, and nothing is asked of it.
+    greeted: bool,
 }
 
 impl<'a> Service<'a> {
@@ -173,6 +175,7 @@ impl<'a> Service<'a> {
             last_progress: now,
             heartbeat_due: now,
             heartbeat_sent: None,
+            greeted: false,
         }
     }
 
@@ -180,7 +183,7 @@ impl<'a> Service<'a> {
         let end = loop {
             self.heartbeat();
             let wake = self.next_wake();
-            let room = self.pending.len() < PENDING_MAX;
+            let room = self.greeted && self.pending.len() < PENDING_MAX;
             let step = tokio::select! {
                 job = queue.recv(), if room => self.take(job, queue),
                 ready = self.link.readable() => ready.map_err(lost).and_then(|()| self.read()),
@@ -294,6 +297,7 @@ impl<'a> Service<'a> {
         self.last_progress = Instant::now();
         if id == HEARTBEAT_ID {
             self.heartbeat_sent = None;
+            self.greeted = true;
         }
         self.judge(id, &answer);
         if let Some(pending) = self.pending.remove(&id) {

@@ -105,7 +105,7 @@ async fn those_that_should_suffice_are_asked_and_nobody_else() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_is_late_costs_the_hedge_and_no_more() {
-    for slow in [Hang, Answer(1000), Answer(31)] {
+    for slow in [Hang, Answer(1000), Answer(32)] {
         let ran = run(&[Answer(5), slow, Answer(1)], 2, 2).await;
         assert_eq!(ran.result, Ok(vec![0, 2]), "{slow:?}");
         assert_eq!(ran.asked, [(0, 0), (1, 0), (2, 30)], "{slow:?}");

@@ -321,7 +321,7 @@ fn json_forms_are_read_back_and_not_when_cut_short() {
         ("\"threshold\"", "\"treshold\""),
         ("\"threshold\": 2", "\"threshold\": 2, \"threshold\": 2"),
         ("\"threshold\": 2", "\"threshold\": 1"),
-        ("\"threshold\": 2", "\"threshold\": 4"),
+        ("\"threshold\": 2", "\"threshold\": 17"),
         ("\"threshold\": 2", "\"threshold\": 2, \"more\": 0"),
         ("\"id\": \"a\"", "\"id\": \"b\""),
     ] {
