@@ -247,6 +247,17 @@ impl Stack {
         Self::run(self.dir)
     }
 
+    /// The same, with an edit of the operator's while nothing runs.
+    pub fn restart_edited(
+        mut self,
+        edit: impl FnOnce(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let status = self.process.terminate()?;
+        ensure!(status.success(), "`tacit dev` ended with {status}");
+        edit(&self)?;
+        Self::run(self.dir)
+    }
+
     /// Ends everything in order and leaves the place to daemons alone.
     pub fn into_post(mut self) -> anyhow::Result<Post> {
         let variables = self.ready["env"]
