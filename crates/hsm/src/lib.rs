@@ -2,8 +2,8 @@
 //!
 //! One process per custodian owns the vendor's module (a policy kernel decides, PKCS#11 obeys); the daemon talks to it through
 //! [`client::TokenClient`]. Nothing in this crate logs, returns or keeps a share, a data key or a provider key in clear: what
-//! passes through is ciphertext, MACs, names and public keys. It is the only room that names `cryptoki`.
-// Not `forbid`: one block of `pkcs11/initialise.rs` hands a module its initialisation string.
+//! passes through is ciphertext, MACs, names and public keys. It is the only room that names `cryptoki`. One block of
+//! `pkcs11/initialise.rs` is unsafe: NSS takes its initialisation string by a raw pointer and in no other way.
 #![deny(unsafe_code)]
 
 pub mod client;
