@@ -331,6 +331,7 @@ async fn the_margin_over_all_daemons_is_measured_and_readiness_waits_for_t() {
     })
     .await;
     // A token that goes away behind a daemon that stays.
+    watched(&daemons).await;
     let none = CustodiansUp::default();
     daemons[1].tell(Kind::CustodiansUp(none)).await;
     margin_becomes(&agent, 0).await;

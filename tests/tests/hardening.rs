@@ -196,8 +196,10 @@ fn an_older_kernel_is_told_and_does_where_nothing_more_is_required() -> anyhow::
     ] {
         ensure!(log.contains(line), "{line} in {log}");
     }
-    let addresses: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(dir.path().join("agent.json"))?)?;
+    // Written after it says that it serves.
+    let announced = dir.path().join("agent.json");
+    let announced = eventually("it announces", || std::fs::read(&announced).ok())?;
+    let addresses: serde_json::Value = serde_json::from_slice(&announced)?;
     let admin = addresses["admin_listen"].as_str().context("announced")?;
     let page = http::get(&format!("http://{admin}/metrics"))?.text();
     ensure!(
