@@ -182,14 +182,14 @@ impl Canary {
             let Some(found) = look(plant.pid())? else {
                 return Ok(false);
             };
-            let missed = self.needles.missed(name, &found.hits);
+            let missed = self.needles.missed(secret, &found.hits);
             let right = match expected {
                 true => missed.is_empty(),
                 false => found.hits.is_empty(),
             };
             ensure!(
                 right,
-                "memory scan of a process that keeps a copy ({keep}) missed {missed:?} and found {:?}",
+                "memory scan of a process that keeps a copy of the {name} ({keep}) missed {missed:?} and found {:?}",
                 found.hits
             );
             drop(plant.stdin());

@@ -92,7 +92,6 @@ async fn one_custodian_on_nss_and_two_on_softhsm_serve_a_key() -> anyhow::Result
                 let pids = scene.stack.pids("tacit-token");
                 (up == 3 && pids.len() == 3 && !pids.contains(&victim)).then_some(())
             })
-            .map_err(Into::into)
         })?;
     }
     // The shares are still the ones that the operator signed, on NSS too.

@@ -65,15 +65,18 @@ impl Needles {
             .unwrap_or(1)
     }
 
-    /// The dresses of a secret that none of these hits wears.
-    pub fn missed(&self, secret: &str, hits: &[Hit]) -> Vec<&'static str> {
-        let worn = |form| {
+    /// The dresses of this secret that none of these hits wears. Another secret of the same name may have more: one whose base64 has no `+` and
+    /// no `/` is the same in both alphabets.
+    pub fn missed(&self, secret: &[u8], hits: &[Hit]) -> Vec<&'static str> {
+        let worn = |needle: &&Needle| {
             hits.iter()
-                .any(|hit| hit.secret == secret && hit.form == form)
+                .any(|hit| hit.secret == needle.secret && hit.form == needle.form)
         };
-        let own = self.needles.iter().filter(|needle| needle.secret == secret);
-        own.map(|needle| needle.form)
-            .filter(|form| !worn(*form))
+        let dresses = dressed(secret);
+        let is_own = |needle: &&Needle| dresses.iter().any(|(_, bytes)| *bytes == needle.bytes);
+        let own = self.needles.iter().filter(is_own);
+        own.filter(|needle| !worn(needle))
+            .map(|needle| needle.form)
             .collect()
     }
 
@@ -210,6 +213,19 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_secret_is_held_to_its_own_dresses_and_not_to_those_of_its_namesakes() {
+        // The base64 of the first has no `+` and no `/`; that of the second has.
+        let (plain, other) = ([0x41; 32], [0xfb; 32]);
+        let needles = Needles::of(&[("share", &plain), ("share", &other)]).unwrap();
+        let mut hits = Vec::new();
+        for (_, bytes) in dressed(&plain) {
+            needles.find(&bytes, 0, "here", &mut hits);
+        }
+        assert_eq!(needles.missed(&plain, &hits), Vec::<&str>::new());
+        assert!(needles.missed(&other, &hits).contains(&"base64 (URL)"));
     }
 
     #[test]
